@@ -7,9 +7,12 @@
 import { text } from "node:stream/consumers";
 import { ClientEvent, createClient, SyncState } from "matrix-js-sdk";
 import { AuthType, InteractiveAuth } from "matrix-js-sdk/lib/interactive-auth.js";
-import { logger } from "matrix-js-sdk/lib/logger.js";
+import { logger as sdkLogger } from "matrix-js-sdk/lib/logger.js";
 
-logger.disableAll();
+// Standard output is for results.
+sdkLogger.disableAll();
+const silent = () => {};
+const logger = { trace: silent, debug: silent, info: silent, warn: silent, error: silent, getChild: () => logger };
 
 /** Registers one account and tells what was seen on the way. */
 async function register(baseUrl, { username, password, tokens }) {

@@ -91,8 +91,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		}
 		s.limiter = limiter
 	}
-	registration, err := s.newEngine(opts)
-	if err != nil {
+	if err := s.newEngine(opts); err != nil {
 		return nil, err
 	}
 	for _, token := range opts.Tokens {
@@ -101,23 +100,53 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 			return nil, fmt.Errorf("creating the token %q: %w", token.Value, err)
 		}
 	}
-	s.route(registration, opts.Storage.Tokens)
+	s.route(opts.Storage.Tokens)
 	return s, nil
 }
 
 // newEngine makes the engine and what it guards: registration.
-func (s *Server) newEngine(opts Options) (http.Handler, error) {
-	panic("TODO")
+func (s *Server) newEngine(opts Options) error {
+	flows := opts.Flows
+	if len(flows) == 0 {
+		flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
+	}
+	tokens := opts.Storage.Tokens
+	accounts := registrar{s}
+	engine, err := uia.New(uia.Config{
+		Secret: opts.Storage.Secret,
+		Stages: []uia.Stage{
+			&uia.TokenStage{Store: tokens},
+			&uia.TokenStage{Store: tokens, AuthType: uia.TokenTypeUnstable},
+			uia.DummyStage{},
+		},
+		Operations: []uia.Operation{{
+			Name:     "register",
+			Flows:    flows,
+			Mutable:  true,
+			Remember: []string{"username", "password", "device_id", "initial_device_display_name", "inhibit_login"},
+			Check:    register.Check(accounts),
+			Resolve:  accounts.resolve,
+		}},
+		Sessions: tokens,
+		Limiter:  s.limiter,
+		Client:   s.client,
+		Logger:   s.log,
+	})
+	s.engine = engine
+	return err
 }
 
 // route lays out every endpoint. What is not here is 404 M_UNRECOGNIZED.
-func (s *Server) route(registration http.Handler, tokens uia.TokenStore) {
+func (s *Server) route(tokens uia.TokenStore) {
 	s.router = newRouter()
 	add := func(method, path string, h http.Handler) { s.router.add(method, path, h) }
 	add("GET", "/_matrix/client/versions", s.handle(s.versions))
 	add("GET", "/.well-known/matrix/client", s.handle(s.wellKnown))
 
+	accounts := registrar{s}
 	for _, v := range []string{"/_matrix/client/v3", "/_matrix/client/r0"} {
+		add("", v+"/register", register.Handler(s.engine, accounts))
+		add("", v+"/register/available", register.Available(accounts))
 		add("GET", v+"/login", s.handle(s.loginFlows))
 		add("POST", v+"/login", s.handle(s.login))
 		add("POST", v+"/logout", s.handleAs(s.logout))

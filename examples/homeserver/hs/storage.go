@@ -27,5 +27,5 @@ func Open(ctx context.Context, name string) (*Storage, error) {
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	return &Storage{Tokens: memstore.New(), Accounts: newMemoryAccounts(), Secret: secret}, nil
+	return &Storage{Tokens: memstore.New(nil), Accounts: newMemoryAccounts(), Secret: secret}, nil
 }
