@@ -83,6 +83,7 @@ func (h *homeserver) do(t *testing.T, method, path, body string, header ...strin
 	defer res.Body.Close()
 	raw, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
+	require.Equal(t, "*", res.Header.Get("Access-Control-Allow-Origin"), "%s %s", method, path)
 	r := reply{Status: res.StatusCode, Header: res.Header}
 	require.NoError(t, json.Unmarshal(raw, &r.Body), "%s %s answered %d %s", method, path, res.StatusCode, raw)
 	return r

@@ -36,7 +36,7 @@ func errUserInUse() error {
 }
 
 // Create implements [register.Accounts].
-func (s registrar) Create(ctx context.Context, a register.NewAccount) (register.Created, error) {
+func (s registrar) Create(ctx context.Context, a register.Account) (register.Created, error) {
 	hash, err := s.passwords.hash(ctx, a.Password)
 	if err != nil {
 		return register.Created{}, err
@@ -56,7 +56,7 @@ func (s registrar) Create(ctx context.Context, a register.NewAccount) (register.
 
 // createUser makes the account, or finds the one that this registration has made
 // already. A localpart that nobody asked for is made up.
-func (s registrar) createUser(ctx context.Context, a register.NewAccount, hash string) (User, error) {
+func (s registrar) createUser(ctx context.Context, a register.Account, hash string) (User, error) {
 	user := User{Localpart: a.Localpart, Key: a.Key, PasswordHash: hash, Created: time.Now()}
 	for {
 		if a.Localpart == "" {

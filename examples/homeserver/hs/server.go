@@ -53,6 +53,7 @@ type Server struct {
 	limiter       uia.Limiter   // nil if failures are not counted
 	client        func(*http.Request) netip.Addr
 	engine        *uia.Engine
+	registration  *register.Registration
 	log           *slog.Logger
 	router        *router
 
@@ -104,14 +105,20 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// newEngine makes the engine and what it guards: registration.
+// newEngine makes the engine, and the one operation that it guards here:
+// registration.
 func (s *Server) newEngine(opts Options) error {
-	flows := opts.Flows
-	if len(flows) == 0 {
-		flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
-	}
 	tokens := opts.Storage.Tokens
 	accounts := registrar{s}
+	s.registration = &register.Registration{
+		Accounts:   accounts,
+		ServerName: s.name,
+		Flows:      opts.Flows,
+		Resolve:    accounts.resolve,
+	}
+	if len(opts.Flows) == 0 {
+		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
+	}
 	engine, err := uia.New(uia.Config{
 		Secret: opts.Storage.Secret,
 		Stages: []uia.Stage{
@@ -119,18 +126,11 @@ func (s *Server) newEngine(opts Options) error {
 			&uia.TokenStage{Store: tokens, AuthType: uia.TokenTypeUnstable},
 			uia.DummyStage{},
 		},
-		Operations: []uia.Operation{{
-			Name:     "register",
-			Flows:    flows,
-			Mutable:  true,
-			Remember: []string{"username", "password", "device_id", "initial_device_display_name", "inhibit_login"},
-			Check:    register.Check(accounts),
-			Resolve:  accounts.resolve,
-		}},
-		Sessions: tokens,
-		Limiter:  s.limiter,
-		Client:   s.client,
-		Logger:   s.log,
+		Operations: []uia.Operation{s.registration.Operation()},
+		Sessions:   tokens,
+		Limiter:    s.limiter,
+		Client:     s.client,
+		Logger:     s.log,
 	})
 	s.engine = engine
 	return err
@@ -143,10 +143,12 @@ func (s *Server) route(tokens uia.TokenStore) {
 	add("GET", "/_matrix/client/versions", s.handle(s.versions))
 	add("GET", "/.well-known/matrix/client", s.handle(s.wellKnown))
 
-	accounts := registrar{s}
+	validity := uia.ValidityHandler(s.engine, tokens, nil)
+	add("", uia.ValidityPath, validity)
+	add("", uia.ValidityPathUnstable, validity)
 	for _, v := range []string{"/_matrix/client/v3", "/_matrix/client/r0"} {
-		add("", v+"/register", register.Handler(s.engine, accounts))
-		add("", v+"/register/available", register.Available(accounts))
+		add("", v+"/register", s.registration.Handler(s.engine))
+		add("", v+"/register/available", s.registration.AvailableHandler())
 		add("GET", v+"/login", s.handle(s.loginFlows))
 		add("POST", v+"/login", s.handle(s.login))
 		add("POST", v+"/logout", s.handleAs(s.logout))
