@@ -43,7 +43,8 @@ type Accounts interface {
 type Account struct {
 	// Key is the idempotency key: Session.Key.
 	Key string
-	// Localpart is what the client asked for; "" asks for one to be made up.
+	// Localpart is what the client asked for, or what its registration token is pinned
+	// to ([Pin]); "" asks for one to be made up.
 	Localpart string
 	// Password is never empty, unless Registration.AllowNoPassword is set.
 	Password string
@@ -185,6 +186,9 @@ func (reg *Registration) create(ctx context.Context, s *uia.Session) (uia.Result
 		return uia.Result{}, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
 	}
 	if err := reg.checkUsername(p.Username); err != nil {
+		return uia.Result{}, err
+	}
+	if p.Username, err = pinned(s, p.Username); err != nil {
 		return uia.Result{}, err
 	}
 	c, err := reg.Accounts.Create(ctx, Account{
