@@ -215,3 +215,16 @@ func TestTokenFailures(t *testing.T) {
 		require.NotEmpty(t, r.Body["flows"], "%q", token)
 	}
 }
+
+// A client from before the stage was specified uses its unstable names.
+func TestUnstableNames(t *testing.T) {
+	const unstable = "org.matrix.msc3231.login.registration_token"
+	h := newHomeserver(t, uia.Flow{unstable}, map[string]int64{"once": 1})
+	r := h.do(t, "GET", "/_matrix/client/unstable/org.matrix.msc3231/register/"+unstable+"/validity?token=once", "")
+	require.Equal(t, map[string]any{"valid": true}, r.Body)
+	r = h.do(t, "POST", registerV3, object(t, "username", "alice", "password", "wonderland"))
+	requireChallenge(t, r)
+	r = h.do(t, "POST", registerV3, object(t, "username", "alice", "password", "wonderland",
+		"auth", map[string]string{"type": unstable, "token": "once", "session": r.session(t)}))
+	requireRegistered(t, h, r, "alice")
+}

@@ -187,14 +187,15 @@ func TestLogin(t *testing.T) {
 		require.Equal(t, body["device_id"], who["device_id"])
 	}
 	for wrong, want := range map[string]string{
-		`{"type":"m.login.password","user":"alice","password":"wrong"}`:                                      "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"nobody","password":"wonderland"}`:                                "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"@alice:elsewhere.org","password":"wonderland"}`:                  "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"alice"}`:                                                         "400 M_MISSING_PARAM",
-		`{"type":"m.login.password","password":"wonderland"}`:                                                "400 M_MISSING_PARAM",
-		`{"type":"m.login.token","token":"x"}`:                                                               "400 M_UNKNOWN",
-		`{"type":"m.login.password","identifier":{"type":"m.id.phone","phone":"1"},"password":"wonderland"}`: "400 M_UNKNOWN",
-		`{"type":"m.login.password","user":["alice"],"password":"wonderland"}`:                               "400 M_BAD_JSON",
+		`{"type":"m.login.password","user":"alice","password":"wrong"}`:                                                     "403 M_FORBIDDEN",
+		`{"type":"m.login.password","user":"nobody","password":"wonderland"}`:                                               "403 M_FORBIDDEN",
+		`{"type":"m.login.password","user":"@alice:elsewhere.org","password":"wonderland"}`:                                 "403 M_FORBIDDEN",
+		`{"type":"m.login.password","user":"alice"}`:                                                                        "400 M_MISSING_PARAM",
+		`{"type":"m.login.password","password":"wonderland"}`:                                                               "400 M_MISSING_PARAM",
+		`{"type":"m.login.password","user":"alice","password":"wonderland","device_id":"` + strings.Repeat("x", 256) + `"}`: "400 M_INVALID_PARAM",
+		`{"type":"m.login.token","token":"x"}`:                                                                              "400 M_UNKNOWN",
+		`{"type":"m.login.password","identifier":{"type":"m.id.phone","phone":"1"},"password":"wonderland"}`:                "400 M_UNKNOWN",
+		`{"type":"m.login.password","user":["alice"],"password":"wonderland"}`:                                              "400 M_BAD_JSON",
 		`[]`:                                "400 M_BAD_JSON",
 		``:                                  "400 M_NOT_JSON",
 		"{\"user\":\"\xff\"}":               "400 M_NOT_JSON",
