@@ -1,0 +1,201 @@
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// CreateTokens implements [uia.TokenStore].
+func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	fresh := make(map[string]*token, len(tokens))
+	for _, t := range tokens {
+		t, err := normal(t)
+		if err != nil {
+			return err
+		}
+		if s.tokens[t.Value] != nil || fresh[t.Value] != nil {
+			return uia.ErrExists
+		}
+		fresh[t.Value] = &token{Token: t}
+	}
+	if len(s.tokens)+len(fresh) > s.opts.MaxTokens {
+		return uia.ErrFull
+	}
+	for v, t := range fresh {
+		s.tokens[v] = t
+	}
+	return nil
+}
+
+// Token implements [uia.TokenStore].
+func (s *Store) Token(ctx context.Context, value string, now time.Time) (uia.Token, error) {
+	unlock, err := s.rlock(ctx)
+	if err != nil {
+		return uia.Token{}, err
+	}
+	defer unlock()
+	t := s.tokens[value]
+	if t == nil {
+		return uia.Token{}, uia.ErrNotFound
+	}
+	return copied(t.at(ms(now))), nil
+}
+
+// UpdateToken implements [uia.TokenStore].
+func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return uia.Token{}, err
+	}
+	defer unlock()
+	t := s.tokens[value]
+	if t == nil {
+		return uia.Token{}, uia.ErrNotFound
+	}
+	n := t.Token
+	patch(&n.UsesAllowed, p.UsesAllowed)
+	patch(&n.Expires, p.Expires)
+	patch(&n.Revoked, p.Revoked)
+	patch(&n.Label, p.Label)
+	patch(&n.Meta, p.Meta)
+	if n, err = normal(n); err != nil {
+		return uia.Token{}, err
+	}
+	t.Token = n
+	if t.Revoked {
+		s.cancelHolds(t)
+	}
+	return copied(t.at(ms(now))), nil
+}
+
+func patch[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// DeleteToken implements [uia.TokenStore].
+func (s *Store) DeleteToken(ctx context.Context, value string) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t := s.tokens[value]
+	if t == nil {
+		return uia.ErrNotFound
+	}
+	delete(s.tokens, value)
+	s.cancelHolds(t)
+	// Its uses that are left point to it. They need no more than its identity.
+	t.deleted, t.all, t.Token = true, nil, uia.Token{}
+	return nil
+}
+
+func (s *Store) cancelHolds(t *token) {
+	for len(t.held) > 0 {
+		s.drop(t.held[len(t.held)-1])
+	}
+}
+
+// ListTokens implements [uia.TokenStore]. It sorts what comes after the cursor,
+// each time.
+func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time) (uia.TokenPage, error) {
+	limit, err := pageLimit(q.Limit)
+	if err != nil {
+		return uia.TokenPage{}, err
+	}
+	key, err := orderKey(q.Order)
+	if err != nil {
+		return uia.TokenPage{}, err
+	}
+	unlock, err := s.rlock(ctx)
+	if err != nil {
+		return uia.TokenPage{}, err
+	}
+	defer unlock()
+	now = ms(now)
+
+	type entry struct {
+		uia.TokenCursor
+		*token
+	}
+	compare := func(a, b uia.TokenCursor) int {
+		c := cmp.Or(cmp.Compare(a.Key, b.Key), strings.Compare(a.Value, b.Value))
+		if q.Descending {
+			return -c
+		}
+		return c
+	}
+	var page uia.TokenPage
+	var rest []entry
+	for _, t := range s.tokens {
+		if !strings.HasPrefix(t.Label, q.LabelPrefix) {
+			continue
+		}
+		if q.Valid != nil && *q.Valid != (t.at(now).Usable(now) == nil) {
+			continue
+		}
+		if q.Total {
+			page.Total++
+		}
+		if c := (uia.TokenCursor{Key: key(t), Value: t.Value}); q.After == nil || compare(c, *q.After) > 0 {
+			rest = append(rest, entry{c, t})
+		}
+	}
+	slices.SortFunc(rest, func(a, b entry) int { return compare(a.TokenCursor, b.TokenCursor) })
+	if len(rest) > limit {
+		rest = rest[:limit]
+		page.Next = new(rest[limit-1].TokenCursor)
+	}
+	for _, e := range rest {
+		page.Tokens = append(page.Tokens, copied(e.at(now)))
+	}
+	return page, nil
+}
+
+func pageLimit(limit int) (int, error) {
+	switch {
+	case limit < 0:
+		return 0, uia.ErrInvalid
+	case limit == 0:
+		return 100, nil
+	}
+	return min(limit, 1000), nil
+}
+
+// orderKey returns the function that computes uia.TokenCursor.Key.
+func orderKey(o uia.TokenOrder) (func(*token) int64, error) {
+	switch o {
+	case uia.ByValue:
+		return func(*token) int64 { return 0 }, nil
+	case uia.ByCreated:
+		return func(t *token) int64 { return t.Created.UnixMilli() }, nil
+	case uia.ByExpires:
+		return func(t *token) int64 {
+			if t.Expires.IsZero() {
+				return math.MaxInt64
+			}
+			return t.Expires.UnixMilli()
+		}, nil
+	case uia.ByUsesAllowed:
+		return func(t *token) int64 {
+			if t.UsesAllowed == nil {
+				return math.MaxInt64
+			}
+			return *t.UsesAllowed
+		}, nil
+	}
+	return nil, uia.ErrInvalid
+}

@@ -1,0 +1,232 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Reserve implements [uia.TokenStore].
+func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return uia.Token{}, err
+	}
+	defer unlock()
+	now = ms(now)
+	u := s.uses[useKey{h.Token, h.Session}]
+	if u != nil && u.State == uia.Spent {
+		return uia.Token{}, uia.ErrSpent
+	}
+	t := s.tokens[h.Token]
+	switch {
+	case t == nil:
+		return uia.Token{}, uia.ErrNotFound
+	case u != nil && u.State == uia.Pinned:
+		return copied(t.at(now)), nil
+	case u != nil:
+		s.change(u, func(u *uia.Use) { u.Until = ms(h.Until) })
+		return copied(t.at(now)), nil
+	case t.Revoked:
+		return uia.Token{}, uia.ErrRevoked
+	case !t.Expires.IsZero() && !now.Before(t.Expires):
+		return uia.Token{}, uia.ErrExpired
+	}
+	s.forget(now)
+	displace := 0 // how many lapsed holds are in the way
+	if n := t.UsesAllowed; n != nil && *n <= int64(len(t.all)) {
+		displace = len(t.all) - int(*n) + 1
+	}
+	if displace > t.lapsed(now) {
+		return uia.Token{}, uia.ErrExhausted
+	}
+	if displace == 0 && len(s.uses) >= s.opts.MaxUses {
+		return uia.Token{}, uia.ErrFull
+	}
+	for range displace {
+		s.drop(t.held[0])
+	}
+	s.add(&use{of: t, Use: uia.Use{
+		Token: h.Token, Session: h.Session,
+		State: uia.Held, Until: ms(h.Until), Made: now, Changed: now,
+	}})
+	return copied(t.at(now)), nil
+}
+
+// claimed returns the use that c names, if a claim can change it.
+func (s *Store) claimed(c uia.Claim) (*use, error) {
+	u := s.uses[useKey{c.Token, c.Session}]
+	switch {
+	case !uia.ValidTokenValue(c.Token):
+		return nil, uia.ErrNotFound
+	case u == nil:
+		return nil, uia.ErrNotHeld
+	case u.State == uia.Spent:
+		return u, uia.ErrSpent
+	}
+	return u, nil
+}
+
+// Pin implements [uia.TokenStore].
+func (s *Store) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c.Attempt <= 0 {
+		return uia.ErrInvalid
+	}
+	u, err := s.claimed(c)
+	if err != nil {
+		return err
+	}
+	if c.Attempt < u.Attempt || u.State == uia.Held && c.Attempt == u.Attempt {
+		return uia.ErrNotHeld
+	}
+	s.change(u, func(u *uia.Use) {
+		u.State, u.Until, u.Attempt, u.Changed = uia.Pinned, time.Time{}, c.Attempt, ms(now)
+	})
+	return nil
+}
+
+// Unpin implements [uia.TokenStore].
+func (s *Store) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	u, err := s.claimed(c)
+	switch {
+	case err != nil:
+		return err
+	case c.Attempt != u.Attempt || c.Attempt <= 0:
+		return uia.ErrNotHeld
+	case u.State == uia.Held: // repeated; its session may have renewed it since
+		return nil
+	case u.of.deleted || u.of.Revoked:
+		s.drop(u)
+		return nil
+	}
+	s.change(u, func(u *uia.Use) { u.State, u.Until, u.Changed = uia.Held, ms(until), ms(now) })
+	return nil
+}
+
+// Commit implements [uia.TokenStore].
+func (s *Store) Commit(ctx context.Context, c uia.Claim, userID string, now time.Time) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if userID == "" {
+		return uia.ErrInvalid
+	}
+	u, err := s.claimed(c)
+	switch {
+	case u != nil && u.State == uia.Spent && u.Attempt == c.Attempt && u.UserID == userID:
+		return nil
+	case err != nil:
+		return err
+	case u.State != uia.Pinned || c.Attempt != u.Attempt:
+		return uia.ErrNotHeld
+	}
+	s.change(u, func(u *uia.Use) { u.State, u.UserID, u.Changed = uia.Spent, userID, ms(now) })
+	return nil
+}
+
+// Release implements [uia.TokenStore].
+func (s *Store) Release(ctx context.Context, c uia.Claim) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	u, err := s.claimed(c)
+	if err != nil {
+		return err
+	}
+	if c.Attempt < u.Attempt || u.State == uia.Pinned && c.Attempt != u.Attempt {
+		return uia.ErrNotHeld
+	}
+	s.drop(u)
+	return nil
+}
+
+// ListUses implements [uia.TokenStore].
+func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, error) {
+	limit, err := pageLimit(q.Limit)
+	if err != nil {
+		return uia.UsePage{}, err
+	}
+	unlock, err := s.rlock(ctx)
+	if err != nil {
+		return uia.UsePage{}, err
+	}
+	defer unlock()
+	t := s.tokens[q.Token]
+	if t == nil {
+		return uia.UsePage{}, uia.ErrNotFound
+	}
+	rest := t.all
+	if q.After != nil {
+		end, _ := slices.BinarySearchFunc(rest, *q.After, func(u *use, c uia.UseCursor) int {
+			if d := u.Made.Compare(c.Made); d != 0 {
+				return d
+			}
+			return strings.Compare(u.Session, c.Session)
+		})
+		rest = rest[:end]
+	}
+	var page uia.UsePage
+	for _, u := range slices.Backward(rest) {
+		if len(page.Uses) == limit {
+			last := page.Uses[limit-1]
+			page.Next = &uia.UseCursor{Made: last.Made, Session: last.Session}
+			break
+		}
+		page.Uses = append(page.Uses, u.Use)
+	}
+	return page, nil
+}
+
+// PinnedUses implements [uia.TokenStore].
+func (s *Store) PinnedUses(ctx context.Context, before time.Time, limit int) ([]uia.Use, error) {
+	unlock, err := s.rlock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if limit < 1 {
+		return nil, uia.ErrInvalid
+	}
+	var uses []uia.Use
+	for _, u := range s.pinned {
+		if len(uses) == limit || !u.Changed.Before(ms(before)) {
+			break
+		}
+		uses = append(uses, u.Use)
+	}
+	return uses, nil
+}
+
+// SweepHolds implements [uia.TokenStore].
+func (s *Store) SweepHolds(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	for ; n < limit; n++ {
+		u, ok := s.holds.top()
+		if !ok || !u.Until.Before(ms(before)) {
+			break
+		}
+		s.drop(u)
+	}
+	return n, nil
+}
