@@ -54,29 +54,33 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 		return uia.TokenPage{}, fmt.Errorf("%w: cursor", uia.ErrInvalid)
 	}
 	var page uia.TokenPage
-	err = s.read(ctx, func(c conn) error {
-		page = uia.TokenPage{}
-		rows, more, err := c.examine(ctx, q, limit, now)
-		if err != nil {
-			return err
-		}
-		for i, row := range rows {
-			t := row.token()
-			if strings.HasPrefix(t.Label, q.LabelPrefix) && (q.Valid == nil || *q.Valid == (t.Usable(now) == nil)) {
-				page.Tokens = append(page.Tokens, t)
-			}
-			last := i == len(rows)-1
-			if (last || len(page.Tokens) == limit) && (!last || more) {
-				page.Next = &uia.TokenCursor{Key: row.key(q.Order), Value: row.value}
-				break
-			}
-		}
-		if q.Total {
+	err = s.read(ctx, func(c conn) (err error) {
+		if page, err = c.page(ctx, q, limit, now); err == nil && q.Total {
 			page.Total, err = c.total(ctx, q, now)
 		}
 		return err
 	})
 	return page, err
+}
+
+// page returns one page without its total.
+func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Time) (page uia.TokenPage, err error) {
+	rows, more, err := c.examine(ctx, q, limit, now)
+	if err != nil {
+		return page, err
+	}
+	for i, row := range rows {
+		t := row.token()
+		if strings.HasPrefix(t.Label, q.LabelPrefix) && (q.Valid == nil || *q.Valid == (t.Usable(now) == nil)) {
+			page.Tokens = append(page.Tokens, t)
+		}
+		last := i == len(rows)-1
+		if (last || len(page.Tokens) == limit) && (!last || more) {
+			page.Next = &uia.TokenCursor{Key: row.key(q.Order), Value: row.value}
+			break
+		}
+	}
+	return page, nil
 }
 
 // examine returns the tokens behind the cursor, in order, among which the page is
@@ -207,7 +211,7 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 	var args []any
 	if q.LabelPrefix != "" {
 		if !storable(q.LabelPrefix) {
-			return 0, nil // no stored label begins with this
+			return c.count(ctx, q, now)
 		}
 		where, args = labelRange(q.LabelPrefix, 1)
 	}
@@ -224,4 +228,16 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 	}
 	_, err = c.one(ctx, `SELECT count(*) FROM uia_tokens t WHERE `+where, args, &n)
 	return n, err
+}
+
+// count counts page by page, for a prefix that ends within a character and so
+// cannot be a parameter.
+func (c conn) count(ctx context.Context, q uia.TokenQuery, now time.Time) (n int64, err error) {
+	for q.After = nil; ; {
+		page, err := c.page(ctx, q, window, now)
+		n += int64(len(page.Tokens))
+		if q.After = page.Next; q.After == nil || err != nil {
+			return n, err
+		}
+	}
 }

@@ -21,8 +21,11 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !storable(cl.Session) || !uia.ValidTokenValue(cl.Token) || cl.Attempt <= 0 {
-		return uia.ErrNotHeld
+	if cl.Attempt <= 0 {
+		return fmt.Errorf("%w: attempt", uia.ErrInvalid)
+	}
+	if err := knowable(cl); err != nil {
+		return err
 	}
 	return s.write(ctx, func(c conn) error {
 		n, err := c.exec(ctx, `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, attempt = $2
@@ -46,8 +49,8 @@ func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now tim
 	if userID == "" || !storable(userID) {
 		return fmt.Errorf("%w: user ID", uia.ErrInvalid)
 	}
-	if !storable(cl.Session) || !uia.ValidTokenValue(cl.Token) {
-		return uia.ErrNotHeld
+	if err := knowable(cl); err != nil {
+		return err
 	}
 	return s.write(ctx, func(c conn) error {
 		n, err := c.exec(ctx, `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
@@ -62,6 +65,17 @@ func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now tim
 		}
 		return u.refuse(err)
 	})
+}
+
+// knowable refuses a claim that no use can have.
+func knowable(cl uia.Claim) error {
+	switch {
+	case !uia.ValidTokenValue(cl.Token):
+		return uia.ErrNotFound
+	case !storable(cl.Session):
+		return uia.ErrNotHeld
+	}
+	return nil
 }
 
 // useRow is what a refusal is explained with.
@@ -111,8 +125,8 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !storable(cl.Session) || !uia.ValidTokenValue(cl.Token) {
-		return uia.ErrNotHeld
+	if err := knowable(cl); err != nil {
+		return err
 	}
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
 		id, revoked, found, err := c.lockToken(ctx, cl)
@@ -147,8 +161,8 @@ func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !storable(cl.Session) || !uia.ValidTokenValue(cl.Token) {
-		return uia.ErrNotHeld
+	if err := knowable(cl); err != nil {
+		return err
 	}
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
 		id, _, found, err := c.lockToken(ctx, cl)
