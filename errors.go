@@ -1,0 +1,239 @@
+package uia
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// Error codes of the Client-Server API that gomatrixserverlib does not name.
+const (
+	CodeUnauthorized spec.MatrixErrorCode = "M_UNAUTHORIZED"
+	CodeTooLarge     spec.MatrixErrorCode = "M_TOO_LARGE"
+)
+
+// Error is an answer in the standard error format (Client-Server API, "Standard
+// error response"). An operation, a Check or a Stage returns one to say what
+// the client is told; any other error is told as a 500 that says nothing.
+//
+// Returned by an operation it also says that the operation did not take effect.
+// Returned by a Stage with status 401 it says that the attempt failed and may be
+// repeated.
+type Error struct {
+	Status           int // the HTTP status
+	spec.MatrixError     // errcode and error, as the client sees them
+	// RetryAfter, if not zero, is told as retry_after_ms and in Retry-After.
+	RetryAfter time.Duration
+	// Cause is logged and never sent. Nil if there is nothing to log.
+	Cause error
+}
+
+// NewError makes an *Error, for example
+//
+//	uia.NewError(400, spec.UserInUse("That username is taken."))
+func NewError(status int, m spec.MatrixError) error {
+	return &Error{Status: status, MatrixError: m}
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%d %s: %s", e.Status, e.ErrCode, e.Err)
+	if e.Cause != nil {
+		s += ": " + e.Cause.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// MarshalJSON encodes what the client sees of the error.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		spec.MatrixError
+		RetryAfter int64 `json:"retry_after_ms,omitempty"`
+	}{e.MatrixError, int64((e.RetryAfter + time.Millisecond - 1) / time.Millisecond)})
+}
+
+// Challenge is the 401 answer that asks for authentication (Client-Server API,
+// "User-interactive API in the REST API"). Authenticate returns it as an error.
+type Challenge struct {
+	Flows     []Flow
+	Params    map[string]json.RawMessage // by auth type; nil means none
+	Session   string
+	Completed []string // auth types in the order in which they were completed
+	// ErrCode and Message say why the last attempt failed. They are empty when
+	// none did, and then neither is sent: a client may take any errcode as final.
+	ErrCode spec.MatrixErrorCode
+	Message string
+	// Extra holds further members, of a stage that takes several requests.
+	Extra map[string]json.RawMessage
+	// Cause is as in Error.
+	Cause error
+
+	flowsJSON []byte // Flows, encoded once for all challenges of an operation
+}
+
+func (c *Challenge) Error() string {
+	if c.ErrCode == "" {
+		return "uia: authentication required"
+	}
+	return fmt.Sprintf("uia: authentication required: %s: %s", c.ErrCode, c.Message)
+}
+
+// Unwrap returns the cause of the failed attempt.
+func (c *Challenge) Unwrap() error { return c.Cause }
+
+// MarshalJSON encodes the challenge. Without a completed or failed stage it has
+// exactly the members flows, params and session.
+func (c *Challenge) MarshalJSON() ([]byte, error) {
+	out := make([]byte, 0, 64+len(c.flowsJSON)+len(c.Session))
+	out = append(out, `{"flows":`...)
+	if c.flowsJSON != nil {
+		out = append(out, c.flowsJSON...)
+	} else {
+		out = append(out, encodeFlows(c.Flows)...)
+	}
+	out = append(out, `,"params":`...)
+	if len(c.Params) == 0 {
+		out = append(out, "{}"...)
+	} else {
+		params, err := json.Marshal(c.Params)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, params...)
+	}
+	out = append(out, `,"session":`...)
+	out = appendString(out, c.Session)
+	if len(c.Completed) > 0 {
+		completed, _ := json.Marshal(c.Completed)
+		out = append(append(out, `,"completed":`...), completed...)
+	}
+	if c.ErrCode != "" {
+		out = appendString(append(out, `,"errcode":`...), string(c.ErrCode))
+		out = appendString(append(out, `,"error":`...), c.Message)
+	}
+	for name, value := range c.Extra {
+		switch name {
+		case "flows", "params", "session", "completed", "errcode", "error":
+			continue // an extra member never replaces one of ours
+		}
+		out = appendString(append(out, ','), name)
+		out = append(append(out, ':'), value...)
+	}
+	return append(out, '}'), nil
+}
+
+func encodeFlows(flows []Flow) []byte {
+	type stages struct {
+		Stages Flow `json:"stages"`
+	}
+	list := make([]stages, len(flows))
+	for i, f := range flows {
+		list[i].Stages = f
+	}
+	out, _ := json.Marshal(list) // strings always encode
+	return out
+}
+
+// Continue is returned by the Attempt of a stage that takes several requests:
+// the attempt has neither passed nor failed, and the client is sent the challenge
+// again with these further members (Client-Server API: "Individual stages may
+// require more than one request to complete").
+type Continue struct {
+	Extra map[string]json.RawMessage
+}
+
+func (*Continue) Error() string { return "uia: the stage needs another request" }
+
+// Answer tells what a client is sent for an error of this package: for hosts
+// whose handlers return their response. The body encodes with encoding/json. A
+// nil error is a mistake of the caller, and answered like an unknown one: 500
+// M_UNKNOWN.
+func Answer(err error) (status int, header http.Header, body any) {
+	header = http.Header{}
+	if c, ok := errors.AsType[*Challenge](err); ok {
+		return http.StatusUnauthorized, header, c
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status < 400 || e.Status > 599 {
+		e = internalError(err)
+	}
+	if e.RetryAfter > 0 {
+		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
+		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	return e.Status, header, e
+}
+
+func internalError(cause error) *Error {
+	return &Error{Status: http.StatusInternalServerError, MatrixError: spec.Unknown("Internal server error"), Cause: cause}
+}
+
+// WriteError writes what [Answer] says of err, as [WriteJSON] does.
+func WriteError(w http.ResponseWriter, err error) {
+	status, header, body := Answer(err)
+	for name, values := range header {
+		w.Header()[name] = values
+	}
+	WriteJSON(w, status, body)
+}
+
+// WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the
+// specification asks for on every answer, and Cache-Control: no-store. A
+// json.RawMessage is written as it is.
+func WriteJSON(w http.ResponseWriter, status int, body any) {
+	var out []byte
+	var err error
+	switch b := body.(type) {
+	case json.RawMessage:
+		out = b
+	case *Challenge: // directly: json.Marshal would parse the result once more
+		out, err = b.MarshalJSON()
+	default:
+		out, err = json.Marshal(body)
+	}
+	if err != nil { // a body of the host that does not encode
+		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
+	}
+	h := w.Header()
+	SetCORS(h)
+	h["Content-Type"] = contentTypeJSON
+	h["Cache-Control"] = cacheNoStore
+	w.WriteHeader(status)
+	_, _ = w.Write(out) // a client that has gone needs no answer
+}
+
+// Header values that are never changed are shared between answers.
+var (
+	contentTypeJSON = []string{"application/json"}
+	cacheNoStore    = []string{"no-store"}
+	corsOrigin      = []string{"*"}
+	corsMethods     = []string{"GET, POST, PUT, DELETE, OPTIONS"}
+	corsHeaders     = []string{"X-Requested-With, Content-Type, Authorization"}
+)
+
+// SetCORS sets the headers of the Client-Server API, "Web Browser Clients".
+func SetCORS(h http.Header) {
+	h["Access-Control-Allow-Origin"] = corsOrigin
+	h["Access-Control-Allow-Methods"] = corsMethods
+	h["Access-Control-Allow-Headers"] = corsHeaders
+}
+
+// MethodNotAllowed answers a method that an endpoint does not have: OPTIONS with
+// the CORS headers, any other with 405 M_UNRECOGNIZED. allow is the value of the
+// Allow header, for example "GET".
+func MethodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
+	if r.Method == http.MethodOptions {
+		SetCORS(w.Header())
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Allow", allow+", OPTIONS")
+	WriteError(w, NewError(http.StatusMethodNotAllowed, spec.Unrecognized("Method not allowed")))
+}

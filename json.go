@@ -1,0 +1,502 @@
+package uia
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// Request bodies are brought into one canonical form when they come in: sorted
+// members, no white space, one way to escape a string, numbers as they were
+// written. Two bodies that mean the same then have the same digest, whatever a
+// client does between its legs, and nothing behind this file meets a duplicate
+// member, invalid UTF-8 or half a surrogate pair, which JSON decoders read
+// differently.
+
+// maxDepth bounds how deeply arrays and objects nest.
+const maxDepth = 64
+
+var (
+	errNotJSON    = NewError(http.StatusBadRequest, spec.NotJSON("The request body is not valid JSON."))
+	errNotObject  = NewError(http.StatusBadRequest, spec.BadJSON("The request body is not a JSON object."))
+	errDuplicate  = NewError(http.StatusBadRequest, spec.BadJSON("An object has two members of the same name."))
+	errTooDeep    = NewError(http.StatusBadRequest, spec.BadJSON("The request body is nested too deeply."))
+	errBadAuth    = NewError(http.StatusBadRequest, spec.BadJSON("The member auth is not an object."))
+	errBadType    = NewError(http.StatusBadRequest, spec.BadJSON("The member type of auth is not a string."))
+	errBadSession = NewError(http.StatusBadRequest, spec.BadJSON("The member session of auth is not a string."))
+)
+
+// canonicalObject returns the canonical form of a JSON object, or an *Error. An
+// empty body counts as an empty object.
+func canonicalObject(body []byte) ([]byte, error) {
+	p := parser{src: body, out: make([]byte, 0, len(body)+8)}
+	p.space()
+	if p.pos == len(p.src) {
+		return append(p.out, "{}"...), nil
+	}
+	if err := p.value(); err != nil {
+		return nil, err
+	}
+	p.space()
+	if p.pos != len(p.src) {
+		return nil, errNotJSON
+	}
+	if p.out[0] != '{' {
+		return nil, errNotObject
+	}
+	return p.out, nil
+}
+
+// parser reads src from pos on and appends its canonical form to out.
+type parser struct {
+	src   []byte
+	pos   int
+	out   []byte
+	depth int
+	spans []span // the members of the objects that are open
+	array [16]span
+	moved []byte // room for sorting
+}
+
+// span is one member in out: "name":value
+type span struct{ start, colon, end int }
+
+func (p *parser) space() {
+	for p.pos < len(p.src) {
+		switch p.src[p.pos] {
+		case ' ', '\t', '\n', '\r':
+			p.pos++
+		default:
+			return
+		}
+	}
+}
+
+// next skips white space and consumes c if it comes next.
+func (p *parser) next(c byte) bool {
+	p.space()
+	if p.pos < len(p.src) && p.src[p.pos] == c {
+		p.pos++
+		return true
+	}
+	return false
+}
+
+func (p *parser) value() error {
+	p.space()
+	if p.pos == len(p.src) {
+		return errNotJSON
+	}
+	switch c := p.src[p.pos]; {
+	case c == '{':
+		return p.nested((*parser).object)
+	case c == '[':
+		return p.nested((*parser).list)
+	case c == '"':
+		return p.string()
+	case c == '-' || '0' <= c && c <= '9':
+		return p.number()
+	}
+	for _, word := range [...]string{"true", "false", "null"} {
+		if bytes.HasPrefix(p.src[p.pos:], []byte(word)) {
+			p.pos += len(word)
+			p.out = append(p.out, word...)
+			return nil
+		}
+	}
+	return errNotJSON
+}
+
+func (p *parser) nested(read func(*parser) error) error {
+	if p.depth++; p.depth > maxDepth {
+		return errTooDeep
+	}
+	p.out = append(p.out, p.src[p.pos])
+	p.pos++
+	err := read(p)
+	p.depth--
+	return err
+}
+
+func (p *parser) list() error {
+	if p.next(']') {
+		p.out = append(p.out, ']')
+		return nil
+	}
+	for {
+		if err := p.value(); err != nil {
+			return err
+		}
+		if p.next(']') {
+			p.out = append(p.out, ']')
+			return nil
+		}
+		if !p.next(',') {
+			return errNotJSON
+		}
+		p.out = append(p.out, ',')
+	}
+}
+
+func (p *parser) object() error {
+	if p.next('}') {
+		p.out = append(p.out, '}')
+		return nil
+	}
+	if p.spans == nil {
+		p.spans = p.array[:0]
+	}
+	base := len(p.spans)
+	for {
+		m := span{start: len(p.out)}
+		if p.space(); p.pos == len(p.src) || p.src[p.pos] != '"' {
+			return errNotJSON
+		}
+		if err := p.string(); err != nil {
+			return err
+		}
+		if !p.next(':') {
+			return errNotJSON
+		}
+		m.colon = len(p.out)
+		p.out = append(p.out, ':')
+		if err := p.value(); err != nil {
+			return err
+		}
+		m.end = len(p.out)
+		p.out = append(p.out, ',')
+		p.spans = append(p.spans, m)
+		if p.next('}') {
+			break
+		}
+		if !p.next(',') {
+			return errNotJSON
+		}
+	}
+	if err := p.sort(p.spans[base:]); err != nil {
+		return err
+	}
+	p.spans = p.spans[:base]
+	p.out[len(p.out)-1] = '}' // in place of the last comma
+	return nil
+}
+
+// sort brings the members of one object, which end out, into the order of their
+// names.
+func (p *parser) sort(members []span) error {
+	name := func(m span) []byte { return p.out[m.start:m.colon] }
+	order := func(a, b span) int { return bytes.Compare(name(a), name(b)) }
+	sorted := slices.IsSortedFunc(members, order)
+	first := members[0].start
+	if !sorted {
+		slices.SortFunc(members, order)
+	}
+	for i := 1; i < len(members); i++ {
+		if bytes.Equal(name(members[i-1]), name(members[i])) {
+			return errDuplicate
+		}
+	}
+	if !sorted {
+		p.moved = p.moved[:0]
+		for _, m := range members {
+			p.moved = append(append(p.moved, p.out[m.start:m.end]...), ',')
+		}
+		copy(p.out[first:], p.moved)
+	}
+	return nil
+}
+
+func (p *parser) number() error {
+	digits := func() bool {
+		start := p.pos
+		for p.pos < len(p.src) && '0' <= p.src[p.pos] && p.src[p.pos] <= '9' {
+			p.pos++
+		}
+		return p.pos > start
+	}
+	at := func(set string) bool {
+		if p.pos < len(p.src) && bytes.IndexByte([]byte(set), p.src[p.pos]) >= 0 {
+			p.pos++
+			return true
+		}
+		return false
+	}
+	start := p.pos
+	at("-")
+	if !at("0") && !digits() {
+		return errNotJSON
+	}
+	if at(".") && !digits() {
+		return errNotJSON
+	}
+	if at("eE") {
+		at("+-")
+		if !digits() {
+			return errNotJSON
+		}
+	}
+	p.out = append(p.out, p.src[start:p.pos]...)
+	return nil
+}
+
+// string reads a string whose opening quote comes next.
+func (p *parser) string() error {
+	p.pos++
+	p.out = append(p.out, '"')
+	for {
+		start := p.pos // copy what needs no change in one piece
+		for p.pos < len(p.src) {
+			c := p.src[p.pos]
+			if c == '"' || c == '\\' || c < 0x20 || c >= utf8.RuneSelf {
+				break
+			}
+			p.pos++
+		}
+		p.out = append(p.out, p.src[start:p.pos]...)
+		if p.pos == len(p.src) {
+			return errNotJSON
+		}
+		switch c := p.src[p.pos]; {
+		case c == '"':
+			p.pos++
+			p.out = append(p.out, '"')
+			return nil
+		case c == '\\':
+			r, ok := p.escape()
+			if !ok {
+				return errNotJSON
+			}
+			p.out = appendRune(p.out, r)
+		case c < 0x20:
+			return errNotJSON
+		default:
+			r, size := utf8.DecodeRune(p.src[p.pos:])
+			if r == utf8.RuneError && size == 1 {
+				return errNotJSON
+			}
+			p.out = append(p.out, p.src[p.pos:p.pos+size]...)
+			p.pos += size
+		}
+	}
+}
+
+// escape reads an escape sequence. Half a surrogate pair is not a character.
+func (p *parser) escape() (rune, bool) {
+	p.pos++
+	if p.pos == len(p.src) {
+		return 0, false
+	}
+	c := p.src[p.pos]
+	p.pos++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), true
+	case 'b':
+		return '\b', true
+	case 'f':
+		return '\f', true
+	case 'n':
+		return '\n', true
+	case 'r':
+		return '\r', true
+	case 't':
+		return '\t', true
+	case 'u':
+		r, ok := p.hex4()
+		if !ok || !utf16.IsSurrogate(r) {
+			return r, ok
+		}
+		if !bytes.HasPrefix(p.src[p.pos:], []byte(`\u`)) {
+			return 0, false
+		}
+		p.pos += 2
+		low, ok := p.hex4()
+		r = utf16.DecodeRune(r, low)
+		return r, ok && r != utf8.RuneError
+	}
+	return 0, false
+}
+
+func (p *parser) hex4() (rune, bool) {
+	if len(p.src)-p.pos < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range p.src[p.pos : p.pos+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	p.pos += 4
+	return r, true
+}
+
+// appendRune appends a character of a string as the canonical form writes it.
+func appendRune(out []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
+	switch {
+	case r == '"' || r == '\\':
+		return append(out, '\\', byte(r))
+	case r < 0x20:
+		return append(out, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	}
+	return utf8.AppendRune(out, r)
+}
+
+// appendString appends s as a JSON string.
+func appendString(out []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			encoded, _ := json.Marshal(s)
+			return append(out, encoded...)
+		}
+	}
+	return append(append(append(out, '"'), s...), '"')
+}
+
+// members calls yield with each member of an object in canonical form: the name
+// with its quotes, the value, and the place where the member begins. It stops
+// when yield returns false.
+func members(object []byte, yield func(name, value []byte, start int) bool) {
+	for pos := 1; pos < len(object) && object[pos] == '"'; pos++ { // pos++ skips the comma
+		start := pos
+		pos = skip(object, pos)
+		colon := pos
+		pos = skip(object, pos+1)
+		if !yield(object[start:colon], object[colon+1:pos], start) {
+			return
+		}
+	}
+}
+
+// skip returns the place behind the value that begins at pos.
+func skip(canonical []byte, pos int) int {
+	for depth := 0; pos < len(canonical); pos++ {
+		switch canonical[pos] {
+		case '"':
+			for pos++; canonical[pos] != '"'; pos++ {
+				if canonical[pos] == '\\' {
+					pos++
+				}
+			}
+			if depth == 0 {
+				return pos + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return pos // the end of the object that the value stands in
+			}
+			if depth--; depth == 0 {
+				return pos + 1
+			}
+		case ',', ':':
+			if depth == 0 {
+				return pos
+			}
+		}
+	}
+	return pos
+}
+
+// member returns the value of a member of an object in canonical form, nil if
+// there is none. The name must need no escaping.
+func member(object []byte, name string) (found []byte) {
+	members(object, func(n, value []byte, _ int) bool {
+		if string(n[1:len(n)-1]) == name {
+			found = value
+		}
+		return found == nil
+	})
+	return found
+}
+
+// without returns an object in canonical form without one of its members, and
+// that member's value (nil if there is none).
+func without(object []byte, name string) (rest, value []byte) {
+	start, end := -1, 0
+	members(object, func(n, v []byte, at int) bool {
+		if string(n[1:len(n)-1]) == name {
+			start, end, value = at, at+len(n)+1+len(v), v
+		}
+		return start < 0
+	})
+	switch {
+	case start < 0:
+		return object, nil
+	case object[end] == ',': // take the comma behind it along
+		end++
+	case start > 1: // the last of several: the comma before it
+		start--
+	}
+	rest = make([]byte, 0, len(object)-(end-start))
+	return append(append(rest, object[:start]...), object[end:]...), value
+}
+
+// Field decodes one member of a JSON object: of the auth data that a Stage gets,
+// or of Session.Params. Unlike encoding/json on a struct it matches the name
+// exactly: the members of a request are case sensitive. It reports whether the
+// member is there and not null; a value that into cannot hold is 400 M_BAD_JSON.
+func Field(object json.RawMessage, name string, into any) (bool, error) {
+	var all map[string]json.RawMessage
+	if len(object) > 0 {
+		if err := json.Unmarshal(object, &all); err != nil {
+			return false, errNotObject
+		}
+	}
+	return decodeMember(all[name], name, into)
+}
+
+func decodeMember(value json.RawMessage, name string, into any) (bool, error) {
+	if value == nil || string(value) == "null" {
+		return false, nil
+	}
+	if err := json.Unmarshal(value, into); err != nil {
+		return false, &Error{
+			Status:      http.StatusBadRequest,
+			MatrixError: spec.BadJSON("The member " + strconv.Quote(name) + " has the wrong type."),
+		}
+	}
+	return true, nil
+}
+
+// authData is what the engine itself reads of the auth member.
+type authData struct {
+	object  json.RawMessage // the whole of it; nil if absent or null
+	typ     string
+	session string
+}
+
+// splitAuth takes a request apart. Null and "" count as absent.
+func splitAuth(canonical []byte) (params []byte, auth authData, err error) {
+	params, raw := without(canonical, "auth")
+	if raw == nil || string(raw) == "null" {
+		return params, auth, nil
+	}
+	if raw[0] != '{' {
+		return nil, auth, errBadAuth
+	}
+	auth.object = raw
+	if _, err := decodeMember(member(raw, "type"), "type", &auth.typ); err != nil {
+		return nil, auth, errBadType
+	}
+	if _, err := decodeMember(member(raw, "session"), "session", &auth.session); err != nil {
+		return nil, auth, errBadSession
+	}
+	return params, auth, nil
+}

@@ -1,0 +1,143 @@
+package uia
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+)
+
+const (
+	// recordGrace is how long a record outlives its session ID: "no record" means
+	// "nothing completed yet", also for a process whose clock is slow.
+	recordGrace = time.Hour
+	// replayWindow is how long a finished session still answers the request that
+	// finished it.
+	replayWindow = 5 * time.Minute
+	// maxConflicts bounds how often one request tries again after another has
+	// changed the record.
+	maxConflicts = 16
+)
+
+// recordData is the sealed part of a Record.
+type recordData struct {
+	Completed []completion `json:"c,omitempty"`
+	// Params are the latest parameters that came with a completed stage or a claim.
+	Params json.RawMessage `json:"p,omitempty"`
+	// Doubt says that an earlier run of the operation may have taken effect, or
+	// may still: its use must not be given back before Resolve has been asked.
+	Doubt bool `json:"d,omitempty"`
+
+	// Of a finished session.
+	Response json.RawMessage `json:"o,omitempty"` // absent if it cannot be told again
+	Dead     bool            `json:"x,omitempty"` // the operation can never succeed under this key
+	Request  []byte          `json:"q,omitempty"` // MAC of the request that finished it
+	Sent     []byte          `json:"s,omitempty"` // MAC of its parameters; absent if it had none
+	Finished int64           `json:"f,omitempty"` // milliseconds since 1970
+}
+
+// with returns a copy that has one more completion.
+func (d *recordData) with(c completion) *recordData {
+	out := *d
+	out.Completed = append(slices.Clone(d.Completed), c)
+	return &out
+}
+
+func (v *visit) loadRecord(ctx context.Context) error {
+	r, err := v.e.cfg.Sessions.LoadSession(ctx, v.s.Key, v.e.now())
+	if errors.Is(err, ErrNotFound) {
+		v.adopt(Record{Key: v.s.Key}, &recordData{})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	data, err := v.keys.openRecord(v.s.ID, r)
+	if err != nil {
+		return err
+	}
+	v.adopt(r, data)
+	return nil
+}
+
+func (v *visit) adopt(r Record, data *recordData) {
+	v.rec, v.data = r, data
+	v.s.setCompleted(data.Completed)
+}
+
+// store writes the next revision of the record, and does not adopt it: it may run
+// inside a transaction that fails yet. ErrConflict means that another request
+// was faster.
+func (v *visit) store(ctx context.Context, next Record, data *recordData) (Record, error) {
+	now := v.e.now()
+	next.Owner = rand.Text()
+	next.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
+	if t := now.Add(recordGrace); next.State != Open && next.Expires.Before(t) {
+		next.Expires = t
+	}
+	if err := v.keys.sealRecord(v.s.ID, data, &next); err != nil {
+		return Record{}, err
+	}
+	saved, err := v.e.cfg.Sessions.SaveSession(ctx, next, now)
+	if err == nil {
+		return saved, nil
+	}
+	// The write may have happened and only its answer been lost, or a driver may
+	// have repeated it by itself and met its own first try.
+	if found, lookErr := v.e.cfg.Sessions.LoadSession(ctx, next.Key, now); lookErr == nil && found.Owner == next.Owner {
+		return found, nil
+	}
+	return Record{}, err
+}
+
+func (v *visit) save(ctx context.Context, next Record, data *recordData) error {
+	saved, err := v.store(ctx, next, data)
+	if err == nil {
+		v.adopt(saved, data)
+	}
+	return err
+}
+
+// claimed returns the record as it is while the operation runs for this request.
+// Attempts are even: Recover uses the odd numbers between them.
+func (v *visit) claimed(data *recordData) (Record, *recordData) {
+	next, out := v.rec, *data
+	next.State = Running
+	next.Attempt = 2 * (v.rec.Revision + 1)
+	next.Claimed = v.e.now().Add(v.e.cfg.ClaimTTL)
+	out.Params = v.s.Params
+	out.Doubt = data.Doubt || v.rec.State == Running // taken over: nobody knows how far the other came
+	return next, &out
+}
+
+// opened returns the record as it is when nothing runs.
+func (v *visit) opened() Record {
+	next := v.rec
+	next.State = Open
+	next.Claimed = time.Time{}
+	return next
+}
+
+// finished returns the record of a session whose operation has taken effect. A
+// nil response cannot be told again.
+func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
+	next := v.rec
+	next.State = Done
+	next.Claimed = time.Time{}
+	data := &recordData{Response: response, Finished: v.e.now().UnixMilli(), Request: v.keys.mac(v.s.Key, v.body)}
+	for _, c := range v.data.Completed {
+		data.Completed = append(data.Completed, completion{Type: c.Type})
+	}
+	if len(v.params) > len("{}") {
+		data.Sent = v.keys.mac(v.s.Key, v.params)
+	}
+	return next, data
+}
+
+func paramsDigest(params []byte) []byte {
+	sum := sha256.Sum256(params)
+	return sum[:16]
+}

@@ -1,0 +1,147 @@
+package uia
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// sweepBatch bounds what one Recover decides or removes of each kind.
+const sweepBatch = 1000
+
+// RecoverReport says what Recover has done.
+type RecoverReport struct {
+	Committed  int // uses that were in doubt, and whose operation took effect
+	Released   int // uses that were in doubt, and whose operation never will
+	Unresolved int // uses that are in doubt still
+	Swept      int // leftovers that were removed
+}
+
+// Recover decides what crashed, timed-out and failed runs have left in doubt: it
+// asks Operation.Resolve about everything that has been pinned for longer than a
+// claim lasts, and spends it or gives it back. It also removes what has expired.
+// Call it when the homeserver starts and then every few minutes, in one process or
+// in all of them. Its work is bounded; what it leaves, the next call finds.
+//
+// The error joins what could not be done; it never means that a decision was wrong.
+func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
+	var report RecoverReport
+	var failures []error
+	for _, s := range e.cfg.Stages {
+		st := e.stages[s.Type()]
+		if st.tx != nil {
+			failures = append(failures, e.recoverStage(ctx, st, &report))
+		}
+		if st.sweeper != nil {
+			n, err := st.sweeper.Sweep(ctx, e.now())
+			report.Swept += n
+			failures = append(failures, err)
+		}
+	}
+	n, err := e.cfg.Sessions.SweepSessions(ctx, e.now(), sweepBatch)
+	report.Swept += n
+	return report, errors.Join(append(failures, err)...)
+}
+
+func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverReport) error {
+	claims, err := st.tx.InDoubt(ctx, e.now().Add(-e.cfg.ClaimTTL), sweepBatch)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, c := range claims {
+		committed, err := e.decide(ctx, st, c)
+		switch {
+		case err == nil && committed:
+			report.Committed++
+		case err == nil:
+			report.Released++
+		case errors.Is(err, ErrNotHeld), errors.Is(err, ErrSpent):
+			// A run of its session, or another Recover, was faster.
+		default:
+			report.Unresolved++
+			failures = append(failures, fmt.Errorf("uia: session %s: %w", c.Key, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// decide settles one claim that is in doubt.
+func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bool, err error) {
+	name, _, _ := strings.Cut(c.Key, ".")
+	op := e.operations[name]
+	if op == nil || op.Resolve == nil {
+		return false, fmt.Errorf("operation %q is not configured", name)
+	}
+	// Pin it under an attempt of our own, so that the run that left it cannot touch
+	// it any more. Runs have even attempts; the odd one above belongs to Recover, and
+	// if several processes recover at once they come to the same decision.
+	c.Attempt |= 1
+	c.Now = e.now()
+	if err := st.tx.Begin(ctx, c); err != nil {
+		if _, lost := errors.AsType[*Error](err); lost {
+			return false, ErrNotHeld
+		}
+		return false, err
+	}
+	outcome, err := op.Resolve(ctx, c.Key)
+	if err != nil {
+		return false, err
+	}
+	if outcome.Done {
+		return true, st.tx.Commit(ctx, c, outcome.UserID)
+	}
+	return false, st.tx.Release(ctx, c, nil)
+}
+
+// charge takes a guess from the client's budget; see Limiter.
+func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
+	if e.cfg.Limiter == nil {
+		return func(bool) {}, nil
+	}
+	return e.cfg.Limiter.Charge(ctx, client)
+}
+
+// told returns what the client is told of err, as an *Error or a *Challenge, and
+// logs what it is not told.
+func (e *Engine) told(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if c, ok := errors.AsType[*Challenge](err); ok {
+		return c
+	}
+	if known, ok := errors.AsType[*Error](err); ok {
+		if known.Status >= 500 && known.Cause != nil {
+			e.log.ErrorContext(ctx, "uia: request failed", "status", known.Status, "error", known.Cause)
+		}
+		return known
+	}
+	if limit, ok := errors.AsType[*LimitError](err); ok {
+		return &Error{
+			Status:      http.StatusTooManyRequests,
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please wait."},
+			RetryAfter:  limit.RetryAfter,
+			Cause:       err,
+		}
+	}
+	if ctx.Err() != nil { // the client has gone
+		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err}
+	}
+	e.log.ErrorContext(ctx, "uia: request failed", "error", err)
+	if errors.Is(err, ErrFull) {
+		return &Error{
+			Status:      http.StatusTooManyRequests,
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please wait."},
+			RetryAfter:  time.Minute,
+			Cause:       err,
+		}
+	}
+	return internalError(err)
+}

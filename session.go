@@ -1,0 +1,85 @@
+package uia
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Session is what stages, checks and operations see of one client's way through
+// a flow. It belongs to one request: nothing that is changed in it is kept.
+type Session struct {
+	// ID is what the client calls the session. It is a secret: it opens the
+	// session's record and must not be stored or logged.
+	ID string
+	// Key is what everybody else calls it: the operation's name, a dot and a
+	// digest of the ID in URL-safe base64. It can be stored, and it is the
+	// idempotency key of the operation: the host makes at most one account per
+	// key, by a unique index.
+	Key string
+	// Operation, Subject and Target are as in the Request that opened the session.
+	Operation string
+	Subject   string
+	Target    string
+	// Client is the address of the client that made this request.
+	Client netip.Addr
+	// Params is the JSON object of the effective parameters: the request's body
+	// without auth, or what is remembered of an earlier request. Never nil. Read
+	// it with [Session.Param].
+	Params json.RawMessage
+	// Completed lists the completed auth types in order.
+	Completed []string
+	// Expires is when the session ends.
+	Expires time.Time
+	// Now is the time of this request: stages and checks use it and read no clock.
+	Now time.Time
+
+	completed []completion
+	openings  []string
+}
+
+// completion is one completed stage in a session's record.
+type completion struct {
+	Type   string          `json:"t"`
+	Result json.RawMessage `json:"r,omitempty"`
+}
+
+// Param decodes one member of Params; see [Field].
+func (s *Session) Param(name string, into any) (bool, error) {
+	return Field(s.Params, name, into)
+}
+
+// Result returns what the stage of this type left when it was completed, nil if
+// it left nothing or is not completed.
+func (s *Session) Result(authType string) json.RawMessage {
+	for _, c := range s.completed {
+		if c.Type == authType {
+			return c.Result
+		}
+	}
+	return nil
+}
+
+// Has reports whether the stage of this type is completed.
+func (s *Session) Has(authType string) bool { return slices.Contains(s.Completed, authType) }
+
+// Opening returns what the stage of this type has remembered since the session
+// was opened ([OpeningStage]); "" if nothing.
+func (s *Session) Opening(authType string) string {
+	for i := 0; i+1 < len(s.openings); i += 2 {
+		if s.openings[i] == authType {
+			return s.openings[i+1]
+		}
+	}
+	return ""
+}
+
+// setCompleted makes the session show these completions.
+func (s *Session) setCompleted(list []completion) {
+	s.completed = list
+	s.Completed = make([]string, len(list))
+	for i, c := range list {
+		s.Completed[i] = c.Type
+	}
+}

@@ -1,0 +1,239 @@
+package uia
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// The names under which the stage has been proposed and specified. A homeserver
+// registers one TokenStage for each name it offers.
+const (
+	TokenType         = "m.login.registration_token"                  // Client-Server API since v1.2
+	TokenTypeUnstable = "org.matrix.msc3231.login.registration_token" // MSC3231 before it was merged
+	TokenTypeDraft    = "m.registration.token"                        // MSC3231, first draft
+	TokenTypeDraft2   = "org.matrix.msc3231.registration.token"       // its unstable prefix
+)
+
+// DefaultHoldTTL is how long a token's use is held for a session.
+const DefaultHoldTTL = 10 * time.Minute
+
+// sweepAfter is how long a lapsed hold is kept for its session: longer than any
+// session lives.
+const sweepAfter = 24 * time.Hour
+
+// TokenStage is m.login.registration_token (MSC3231): it passes for a token that
+// has a use left, and sets that use aside until an account is made from it or
+// the session is abandoned.
+//
+// Unknown, malformed, expired, revoked and used-up tokens fail alike, with 401
+// M_UNAUTHORIZED; a missing one is 400 M_MISSING_PARAM.
+type TokenStage struct {
+	// Store keeps the tokens. Required.
+	Store TokenStore
+	// AuthType is the name of the stage; empty means TokenType.
+	AuthType string
+	// HoldTTL is how long a use is held before it is given back by itself; each
+	// request of the session renews it when less than half is left. Zero means
+	// DefaultHoldTTL.
+	HoldTTL time.Duration
+}
+
+var (
+	_ TxStage = (*TokenStage)(nil)
+	_ Sweeper = (*TokenStage)(nil)
+)
+
+// TokenResult is what a passed TokenStage leaves in the session.
+type TokenResult struct {
+	// Token is the token's value.
+	Token string `json:"token"`
+	// Meta is the token's Meta at the time of the attempt; nil if it has none.
+	Meta json.RawMessage `json:"meta,omitempty"`
+	// Until is when the hold lapses, in milliseconds since 1970.
+	Until int64 `json:"until"`
+}
+
+// Token returns what the session's token stage left, under whichever name it was
+// completed, and false if none was.
+func (s *Session) Token() (TokenResult, bool) {
+	for _, c := range s.completed {
+		switch c.Type {
+		case TokenType, TokenTypeUnstable, TokenTypeDraft, TokenTypeDraft2:
+			r, err := tokenResult(c.Result)
+			return r, err == nil
+		}
+	}
+	return TokenResult{}, false
+}
+
+func tokenResult(result json.RawMessage) (r TokenResult, err error) {
+	err = json.Unmarshal(result, &r)
+	return r, err
+}
+
+// GenerateToken returns a random token of n of the characters A-Z and 2-7; an n
+// below 1 or above MaxTokenLength means 16, which has 80 bits.
+func GenerateToken(n int) string {
+	if n < 1 || n > MaxTokenLength {
+		n = 16
+	}
+	s := rand.Text()
+	for len(s) < n {
+		s += rand.Text()
+	}
+	return s[:n]
+}
+
+// Type returns the AuthType.
+func (t *TokenStage) Type() string {
+	if t.AuthType == "" {
+		return TokenType
+	}
+	return t.AuthType
+}
+
+func (t *TokenStage) holdTTL() time.Duration {
+	if t.HoldTTL <= 0 {
+		return DefaultHoldTTL
+	}
+	return t.HoldTTL
+}
+
+// refuseToken says the same of every token that is not to be had, so that a guess
+// teaches nothing but that it was wrong.
+func refuseToken(cause error) error {
+	return &Error{
+		Status:      http.StatusUnauthorized,
+		MatrixError: spec.MatrixError{ErrCode: CodeUnauthorized, Err: "The registration token is not valid."},
+		Cause:       cause,
+	}
+}
+
+// Attempt looks the token up. It only reads: a wrong guess costs no write.
+func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessage) (json.RawMessage, error) {
+	var value string
+	if ok, err := Field(auth, "token", &value); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, NewError(http.StatusBadRequest, spec.MissingParam("The member token of auth is missing."))
+	}
+	if !ValidTokenValue(value) {
+		return nil, refuseToken(nil)
+	}
+	token, err := t.Store.Token(ctx, value, s.Now)
+	if errors.Is(err, ErrNotFound) {
+		return nil, refuseToken(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A pending use may be this session's own, of a request that was answered by
+	// nobody or is racing this one. Hold knows.
+	if err := token.Usable(s.Now); err != nil && !(errors.Is(err, ErrExhausted) && token.Pending > 0) {
+		return nil, refuseToken(err)
+	}
+	return json.Marshal(TokenResult{Token: value, Meta: token.Meta})
+}
+
+// Hold reserves a use, or renews the hold when less than half of it is left.
+func (t *TokenStage) Hold(ctx context.Context, c TxClaim) (json.RawMessage, error) {
+	r, err := tokenResult(c.Result)
+	if err != nil {
+		return nil, err
+	}
+	if left := r.Until - c.Now.UnixMilli(); left > t.holdTTL().Milliseconds()/2 {
+		return c.Result, nil
+	}
+	until := c.Now.Add(t.holdTTL())
+	_, err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
+	if err != nil {
+		return nil, t.lost(err)
+	}
+	r.Until = until.UnixMilli()
+	return json.Marshal(r)
+}
+
+// lost maps the store's reasons for not having a use to the stage's one answer.
+// Spent is not among them: it means that the account exists.
+func (t *TokenStage) lost(err error) error {
+	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
+		if errors.Is(err, reason) {
+			return refuseToken(err)
+		}
+	}
+	return err
+}
+
+// Begin pins the use.
+func (t *TokenStage) Begin(ctx context.Context, c TxClaim) error {
+	claim, err := tokenClaim(c)
+	if err != nil {
+		return err
+	}
+	return t.lost(t.Store.Pin(ctx, claim, c.Now))
+}
+
+// Commit spends the use.
+func (t *TokenStage) Commit(ctx context.Context, c TxClaim, userID string) error {
+	claim, err := tokenClaim(c)
+	if err != nil {
+		return err
+	}
+	return t.Store.Commit(ctx, claim, userID, c.Now)
+}
+
+// Rollback makes the use held again, for a whole HoldTTL.
+func (t *TokenStage) Rollback(ctx context.Context, c TxClaim) error {
+	claim, err := tokenClaim(c)
+	if err != nil {
+		return err
+	}
+	return t.Store.Unpin(ctx, claim, c.Now.Add(t.holdTTL()), c.Now)
+}
+
+// Release gives the use back, unless kept is of the same token.
+func (t *TokenStage) Release(ctx context.Context, c TxClaim, kept json.RawMessage) error {
+	claim, err := tokenClaim(c)
+	if err != nil {
+		return err
+	}
+	if kept != nil {
+		if r, err := tokenResult(kept); err == nil && r.Token == claim.Token {
+			return nil
+		}
+	}
+	return t.Store.Release(ctx, claim)
+}
+
+// InDoubt lists the uses that have been pinned since before the given time.
+func (t *TokenStage) InDoubt(ctx context.Context, before time.Time, limit int) ([]TxClaim, error) {
+	uses, err := t.Store.PinnedUses(ctx, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	claims := make([]TxClaim, 0, len(uses))
+	for _, u := range uses {
+		result, err := json.Marshal(TokenResult{Token: u.Token})
+		if err != nil {
+			return nil, err
+		}
+		claims = append(claims, TxClaim{Key: u.Session, Attempt: u.Attempt, Result: result})
+	}
+	return claims, nil
+}
+
+// Sweep deletes holds that lapsed a day ago or longer.
+func (t *TokenStage) Sweep(ctx context.Context, now time.Time) (int, error) {
+	return t.Store.SweepHolds(ctx, now.Add(-sweepAfter), sweepBatch)
+}
+
+func tokenClaim(c TxClaim) (Claim, error) {
+	r, err := tokenResult(c.Result)
+	return Claim{Token: r.Token, Session: c.Key, Attempt: c.Attempt}, err
+}

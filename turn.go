@@ -1,0 +1,340 @@
+package uia
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// errOvertaken says that another request, or Recover, has taken this run's claim
+// over, and that what it did counts for nothing but its Session.Key.
+var errOvertaken = errors.New("uia: the run was overtaken")
+
+// turn is one run of an operation, by the request that has claimed its session.
+type turn struct {
+	*visit
+	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
+	run  Operate
+}
+
+// pledge is what one completed stage has set aside for the session.
+type pledge struct {
+	index int // in data.Completed
+	TxStage
+	TxClaim
+}
+
+func (t *turn) pledges() (out []pledge) {
+	for i, c := range t.data.Completed {
+		if st := t.e.stages[c.Type]; st != nil && st.tx != nil {
+			out = append(out, pledge{i, st.tx, t.claimOf(c.Result)})
+		}
+	}
+	return out
+}
+
+// doubt reports whether an earlier run of this session may have taken effect. A
+// transaction leaves no doubt: it commits the record that this claim has replaced,
+// or nothing.
+func (t *turn) doubt() bool { return t.inTx == nil && t.data.Doubt }
+
+// take runs the operation. The client's hanging up does not stop it.
+func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
+	defer t.e.enter(t.s.Key)()
+	ctx = context.WithoutCancel(ctx)
+	pledges := t.pledges()
+	if err := t.begin(ctx, pledges); errors.Is(err, ErrSpent) {
+		return t.alreadyDone(ctx)
+	} else if err != nil {
+		return nil, err
+	}
+	var (
+		response  json.RawMessage
+		refusal   *Error // the operation's own
+		overtaken bool
+		finished  Record
+		data      *recordData
+	)
+	perform := func(ctx context.Context) error {
+		refusal, overtaken = nil, false
+		result, err := t.call(ctx)
+		if err != nil {
+			refusal, _ = errors.AsType[*Error](err)
+			return err
+		}
+		if response, err = encodeBody(result.Body); err != nil {
+			return err
+		}
+		// A run that has outlived its claim still commits if nobody has taken over:
+		// the attempt decides, not the clock.
+		ctx, cancel := t.wrapUp(ctx)
+		defer cancel()
+		if err = t.commit(ctx, pledges, result.UserID); err == nil && t.inTx != nil {
+			var next Record
+			next, data = t.finished(response)
+			finished, err = t.store(ctx, next, data)
+		}
+		overtaken = errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) || errors.Is(err, ErrConflict)
+		return err
+	}
+	var err error
+	if t.inTx == nil {
+		if err = perform(ctx); err == nil {
+			return t.conclude(ctx, response)
+		}
+	} else {
+		limited, cancel := context.WithTimeout(ctx, t.e.cfg.ClaimTTL)
+		err = t.inTx(limited, perform)
+		cancel()
+		if err == nil {
+			t.adopt(finished, data)
+			return response, nil
+		}
+	}
+	if overtaken {
+		return nil, errOvertaken
+	}
+	return t.failed(ctx, pledges, refusal, err)
+}
+
+// wrapUp bounds what follows the operation. Inside a transaction the context that
+// carries it is bounded already.
+func (t *turn) wrapUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t.inTx != nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, cleanupTime)
+}
+
+func encodeBody(body any) (json.RawMessage, error) {
+	if body == nil {
+		return json.RawMessage("{}"), nil
+	}
+	return json.Marshal(body)
+}
+
+// begin pins what the stages hold. If one of them does not hold any more, it is
+// not completed any more.
+func (t *turn) begin(ctx context.Context, pledges []pledge) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	for i, p := range pledges {
+		err := p.Begin(ctx, p.TxClaim)
+		if err == nil {
+			continue
+		}
+		refusal, lost := errors.AsType[*Error](err)
+		switch {
+		case errors.Is(err, ErrSpent):
+			return err
+		case lost && t.doubt():
+			// Recover has decided that the earlier run did not happen, and that this key
+			// never will.
+			return t.bury(ctx, errUnknownSession)
+		case lost:
+			t.rollback(ctx, pledges[:i])
+			if err := t.uncomplete(ctx, p.index); err != nil {
+				return err
+			}
+			return t.challenge(ctx, refusal)
+		}
+		if !t.doubt() {
+			t.rollback(ctx, pledges[:i+1])
+		}
+		t.reopen(ctx, t.data.Doubt)
+		return err
+	}
+	return nil
+}
+
+func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) error {
+	if userID == "" {
+		userID = t.s.Subject
+	}
+	if userID == "" && len(pledges) > 0 {
+		return errors.New("uia: the result of operation " + t.op.Name + " has no UserID to book what was set aside to")
+	}
+	for _, p := range pledges {
+		err := p.Commit(ctx, p.TxClaim, userID)
+		if errors.Is(err, ErrSpent) && t.inTx == nil {
+			continue // for this session's key, and so for what this run has made: Recover was faster
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conclude records the response of an operation that has taken effect and whose
+// pledges are spent. If another request has claimed the session meanwhile it is
+// too late: it finds them spent, and reads the response here.
+func (t *turn) conclude(ctx context.Context, response json.RawMessage) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	var err error
+	for range maxConflicts {
+		next, data := t.finished(response)
+		if err = t.save(ctx, next, data); err == nil {
+			return response, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			break
+		}
+		if err = t.loadRecord(ctx); err != nil {
+			break
+		}
+		if t.rec.State == Done && t.data.Response != nil {
+			return t.data.Response, nil // the first one to finish has answered
+		}
+		if t.rec.Revision == 0 {
+			break
+		}
+	}
+	// The operation did take effect: the client is told so, even if a repeated
+	// request will not be.
+	t.e.log.ErrorContext(ctx, "uia: the response of a finished session could not be recorded", "session", t.s.Key, "error", err)
+	return response, nil
+}
+
+// failed decides what an error of the run means.
+func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err error) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	switch {
+	case refusal != nil && t.doubt():
+		return t.decide(ctx, pledges, refusal)
+	case refusal == nil && t.inTx == nil:
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	// It did not happen. In a transaction that is so for every error, unless only
+	// the answer to COMMIT was lost: then the use is spent.
+	if errors.Is(t.rollback(ctx, pledges), ErrSpent) {
+		return nil, errOvertaken // by ourselves: the response is in the record
+	}
+	t.reopen(ctx, false)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return nil, err
+}
+
+// rollback makes what was pinned held again. What cannot be reached stays pinned
+// until Recover finds it.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (spent error) {
+	for _, p := range pledges {
+		claim := p.TxClaim
+		claim.Now = t.e.now()
+		err := p.Rollback(ctx, claim)
+		switch {
+		case errors.Is(err, ErrSpent):
+			spent = err
+		case err != nil && !errors.Is(err, ErrNotHeld):
+			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
+		}
+	}
+	return spent
+}
+
+// reopen lets the next request of the session run the operation.
+func (t *turn) reopen(ctx context.Context, doubt bool) {
+	data := *t.data
+	data.Doubt = doubt
+	if err := t.save(ctx, t.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
+		t.e.log.WarnContext(ctx, "uia: a session stays claimed until its claim ends", "session", t.s.Key, "error", err)
+	}
+}
+
+// decide settles a refused run that followed one in doubt: what the stages hold
+// must not be given back if the earlier run took effect.
+func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (json.RawMessage, error) {
+	if t.op.Resolve == nil { // nothing is at stake
+		t.reopen(ctx, false)
+		return nil, refusal
+	}
+	outcome, err := t.op.Resolve(ctx, t.s.Key)
+	if err != nil {
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	if !outcome.Done {
+		for _, p := range pledges {
+			if err := p.Release(ctx, p.TxClaim, nil); err != nil && !errors.Is(err, ErrNotHeld) {
+				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
+			}
+		}
+		return nil, t.bury(ctx, refusal)
+	}
+	if err := t.commit(ctx, pledges, outcome.UserID); err != nil {
+		if errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) {
+			return nil, errOvertaken
+		}
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	return t.tell(ctx, outcome)
+}
+
+// alreadyDone answers for a session whose pledges are spent: by another run, whose
+// response is about to be recorded, or by Recover.
+func (t *turn) alreadyDone(ctx context.Context) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	for pause := minPoll; ; pause *= 2 {
+		if err := t.loadRecord(ctx); err != nil {
+			return nil, err
+		}
+		if t.rec.State == Done && t.data.Response != nil {
+			return t.data.Response, nil
+		}
+		again := time.NewTimer(pause)
+		select {
+		case <-again.C:
+			continue
+		case <-patience.C:
+		}
+		break
+	}
+	var outcome Outcome
+	if t.op.Resolve != nil {
+		var err error
+		if outcome, err = t.op.Resolve(ctx, t.s.Key); err != nil {
+			t.reopen(ctx, true)
+			return nil, err
+		}
+	}
+	return t.tell(ctx, outcome)
+}
+
+// tell finishes the session with what Resolve knows of the response.
+func (t *turn) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
+	var response json.RawMessage
+	if outcome.Body != nil {
+		var err error
+		if response, err = encodeBody(outcome.Body); err != nil {
+			return nil, err
+		}
+	}
+	next, data := t.finished(response)
+	if err := t.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return nil, err
+	}
+	if response == nil {
+		return nil, errFinished
+	}
+	return response, nil
+}
+
+// bury ends a session under whose key the operation can never succeed.
+func (t *turn) bury(ctx context.Context, why error) error {
+	next, data := t.finished(nil)
+	data.Dead = true
+	if err := t.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return why
+}

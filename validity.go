@@ -1,0 +1,90 @@
+package uia
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// The paths of the validity endpoint: Client-Server API, and MSC3231 before it was
+// merged.
+const (
+	ValidityPath         = "/_matrix/client/v1/register/m.login.registration_token/validity"
+	ValidityPathUnstable = "/_matrix/client/unstable/org.matrix.msc3231/register/org.matrix.msc3231.login.registration_token/validity"
+)
+
+// ValidityOptions are the options of [ValidityHandler].
+type ValidityOptions struct {
+	// Disabled reports whether registration is off, in which case every answer is
+	// 403 M_FORBIDDEN. It is asked for each request. Nil means that it is on.
+	Disabled func() bool
+}
+
+var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration is not enabled on this homeserver."))
+
+// ValidityHandler answers GET .../validity?token= with 200 {"valid": true} or
+// {"valid": false} (Client-Server API, "Token-authenticated registration"). Unknown,
+// malformed, expired, revoked and used-up tokens, and those whose uses are all held
+// at the moment, look alike. An answer is one read of the store, and false is
+// charged to the same budget as a failed stage: the engine's Limiter. Its path is
+// the host's to choose; opts may be nil.
+func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.Handler {
+	if opts == nil {
+		opts = &ValidityOptions{}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			MethodNotAllowed(w, r, "GET, HEAD")
+			return
+		}
+		if opts.Disabled != nil && opts.Disabled() {
+			WriteError(w, errValidityOff)
+			return
+		}
+		valid, err := e.valid(r, tokens)
+		if err != nil {
+			WriteError(w, e.told(r.Context(), err))
+			return
+		}
+		WriteJSON(w, http.StatusOK, struct {
+			Valid bool `json:"valid"`
+		}{valid})
+	})
+}
+
+func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return false, &Error{Status: http.StatusBadRequest, MatrixError: spec.InvalidParam("The query cannot be read."), Cause: err}
+	}
+	switch values := query["token"]; len(values) {
+	case 0:
+		return false, NewError(http.StatusBadRequest, spec.MissingParam("The query parameter token is missing."))
+	case 1:
+	default:
+		return false, NewError(http.StatusBadRequest, spec.InvalidParam("The query parameter token is there more than once."))
+	}
+	var req Request
+	if e.cfg.Client != nil {
+		req.Client = e.cfg.Client(r)
+	}
+	settle, err := e.charge(r.Context(), req.Client)
+	if err != nil {
+		return false, err
+	}
+	value, now := query.Get("token"), e.now()
+	if !ValidTokenValue(value) {
+		settle(true)
+		return false, nil
+	}
+	token, err := tokens.Token(r.Context(), value, now)
+	valid := err == nil && token.Usable(now) == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		settle(false)
+		return false, err
+	}
+	settle(!valid)
+	return valid, nil
+}
