@@ -3,7 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"sync"
+	"sync/atomic"
 )
 
 // conn runs statements: in a transaction, or each on its own on whatever
@@ -86,19 +86,42 @@ func (c conn) one(ctx context.Context, query string, args []any, dest ...any) (f
 // prepared statement belongs to a server connection that the next transaction
 // may not get.
 type stmtCache struct {
-	mu sync.Mutex
-	m  map[string]*sql.Stmt
+	all atomic.Pointer[map[string]*sql.Stmt] // nil until the first transaction
+}
+
+// frequent are the statements of a registration.
+var frequent = []string{
+	readToken, takeToken + returningCounts, insertUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
+}
+
+// prepare prepares them, once. It is called by the one writer and outside of any
+// transaction, because the pool may have a single connection.
+func (s *Store) prepare(ctx context.Context) {
+	if s.stmts.all.Load() != nil {
+		return
+	}
+	stmts := make(map[string]*sql.Stmt, len(frequent))
+	for _, query := range frequent {
+		stmt, err := s.db.PrepareContext(ctx, query)
+		if err != nil {
+			// There are no tables yet. What is wrong is reported by whoever needs them.
+			for _, stmt := range stmts {
+				_ = stmt.Close()
+			}
+			return
+		}
+		stmts[query] = stmt
+	}
+	s.stmts.all.Store(&stmts)
 }
 
 // stmt returns the prepared statement for query, or nil.
 func (c conn) stmt(ctx context.Context, query string) *sql.Stmt {
-	if c.s.dialect != SQLite {
+	stmts := c.s.stmts.all.Load()
+	if stmts == nil {
 		return nil
 	}
-	cache := &c.s.stmts
-	cache.mu.Lock()
-	stmt := cache.m[query]
-	cache.mu.Unlock()
+	stmt := (*stmts)[query]
 	if stmt != nil && c.st != nil {
 		return c.st.tx.StmtContext(ctx, stmt)
 	}
@@ -133,6 +156,9 @@ func (s *Store) write(ctx context.Context, fn func(conn) error) error {
 			return err
 		}
 		defer unlock()
+		if s.dialect == SQLite {
+			s.prepare(ctx)
+		}
 		return fn(c)
 	})
 }

@@ -49,10 +49,7 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 		return row, false, err
 	}
 	// The session may have got a use since it was looked for.
-	made, err := c.exec(ctx, `
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
-		VALUES ($1, $2, $3, 1, $4, 0, '', $5, $6) ON CONFLICT (session, token) DO NOTHING`,
-		h.Session, h.Token, id, ms(h.Until), ms(now), ms(now))
+	made, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now))
 	if err != nil || made == 0 {
 		return row, false, err
 	}

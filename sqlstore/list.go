@@ -104,21 +104,21 @@ func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int, now time
 	if q.Descending {
 		op, dir = "<", " DESC"
 	}
-	order := "t.token" + dir
+	order := "token" + dir
 	if column != "" {
-		order = "t." + column + dir + ", " + order
+		order = column + dir + ", " + order
 	}
 	switch {
 	case q.After == nil:
 	case column == "":
-		where = "WHERE t.token " + op + " $2"
+		where = "WHERE token " + op + " $2"
 		args = append(args, q.After.Value)
 	default:
-		where = "WHERE (t." + column + ", t.token) " + op + " ($2, $3)"
+		where = "WHERE (" + column + ", token) " + op + " ($2, $3)"
 		args = append(args, q.After.Key, q.After.Value)
 	}
 	args = append(args, n+1)
-	query := fmt.Sprintf(`SELECT %s, %s FROM uia_tokens t %s ORDER BY %s LIMIT $%d`,
+	query := fmt.Sprintf(`SELECT %s, %s FROM uia_tokens %s ORDER BY %s LIMIT $%d`,
 		tokenFields, tokenCounts, where, order, len(args))
 	rows, err = c.rows(ctx, query, args)
 	if len(rows) > n {
@@ -142,7 +142,7 @@ func (c conn) rows(ctx context.Context, query string, args []any) (rows []tokenR
 func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int, now time.Time) ([]tokenRow, error) {
 	where, args := labelRange(q.LabelPrefix, 2)
 	args = append(append([]any{ms(now)}, args...), n+1)
-	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s, %s FROM uia_tokens t WHERE %s ORDER BY t.label LIMIT $%d`,
+	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s, %s FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d`,
 		tokenFields, tokenCounts, where, len(args)), args)
 	if err != nil || len(rows) > n {
 		return nil, err
@@ -180,9 +180,9 @@ func labelRange(prefix string, first int) (string, []any) {
 		prefix = prefix[:len(prefix)-1]
 	}
 	prefix, _, _ = strings.Cut(prefix, "\x00")
-	where, args := fmt.Sprintf("t.label >= $%d", first), []any{prefix}
+	where, args := fmt.Sprintf("label >= $%d", first), []any{prefix}
 	if end := after(prefix); end != "" {
-		where += fmt.Sprintf(" AND t.label < $%d", first+1)
+		where += fmt.Sprintf(" AND label < $%d", first+1)
 		args = append(args, end)
 	}
 	return where, args
@@ -218,15 +218,15 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 	if q.Valid != nil {
 		args = append(args, ms(now))
 		param := fmt.Sprintf("$%d", len(args))
-		usable := `t.revoked = 0 AND t.expires > ` + param + ` AND (t.taken < t.uses_allowed OR
-			t.taken - (SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 1 AND u.stamp <= ` + param + `)
-			< t.uses_allowed)`
+		usable := `revoked = 0 AND expires > ` + param + ` AND (taken < uses_allowed OR
+			taken - (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= ` + param + `)
+			< uses_allowed)`
 		if !*q.Valid {
 			usable = "NOT (" + usable + ")"
 		}
 		where += " AND (" + usable + ")"
 	}
-	_, err = c.one(ctx, `SELECT count(*) FROM uia_tokens t WHERE `+where, args, &n)
+	_, err = c.one(ctx, `SELECT count(*) FROM uia_tokens WHERE `+where, args, &n)
 	return n, err
 }
 

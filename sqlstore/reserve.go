@@ -99,13 +99,9 @@ func (c conn) reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token
 func (r *tokenRow) move(from, to, now int64) {
 	if from <= now {
 		r.lapsed--
-	} else {
-		r.pending--
 	}
 	if to <= now {
 		r.lapsed++
-	} else {
-		r.pending++
 	}
 }
 
@@ -117,66 +113,70 @@ func (r *tokenRow) move(from, to, now int64) {
 //
 // A session has at most one use of a token: it is in the primary key.
 const takeToken = `
-	UPDATE uia_tokens AS t SET taken = taken + 1
-	WHERE t.token = $1 AND t.revoked = 0 AND t.expires > $2 AND t.taken < t.uses_allowed
-		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $3 AND o.token = $1)`
+	UPDATE uia_tokens SET taken = taken + 1
+	WHERE expires > $1 AND token = $2 AND revoked = 0 AND taken < uses_allowed
+		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $3 AND o.token = $2)`
 
 // takeUse does all of it in one statement. Both tables are changed or neither.
 // It is right at every isolation level: a second Reserve of the same session that
 // did not see the first one's use violates the primary key, and changes nothing.
 //
-// The counts are as of the statement's start, and the token is as it is after
-// waiting for its lock. before is taken at the start, so that the spent uses can
-// be told; the uses that came in between are taken for pending ones.
+// The counts are as of the statement's start, as is the last column, the taken of
+// then; the token is as it is after waiting for its lock. The uses that came in
+// between are taken for open ones.
 const takeUse = `
 	WITH took AS (` + takeToken + ` RETURNING ` + tokenFields + `),
 	made AS (
 		INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
-		SELECT $3, t.token, t.id, 1, CAST($4 AS BIGINT), 0, '', $2, $2 FROM took t
+		SELECT $3, token, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1 FROM took
 	)
-	SELECT ` + tokenFields + `,
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 1 AND u.stamp <= $2),
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 1 AND u.stamp > $2) +
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 2),
-		(SELECT max(u.stamp) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 3),
-		(SELECT b.taken FROM uia_tokens b WHERE b.id = t.id)
-	FROM took t`
+	SELECT ` + tokenFields + `, ` + tokenCounts + `, (SELECT b.taken FROM uia_tokens b WHERE b.id = took.id) FROM took`
+
+// returningCounts makes takeToken return the token as it is. On PostgreSQL the
+// counts would be older than the token.
+const returningCounts = ` RETURNING ` + tokenFields + `, ` + tokenCounts
+
+// insertUse cannot fail because the session has a use already: in a transaction a
+// violated constraint would end all of it.
+const insertUse = `
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5) ON CONFLICT (session, token) DO NOTHING`
 
 // take takes a use if one is free and the session has none.
 func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow, ok bool, err error) {
 	if c.st == nil {
 		var before int64
-		ok, err = c.one(ctx, takeUse, []any{h.Token, ms(now), h.Session, ms(h.Until)}, append(row.all(), &before)...)
+		ok, err = c.one(ctx, takeUse, []any{ms(now), h.Token, h.Session, ms(h.Until)}, append(row.all(), &before)...)
 		if duplicate(err) {
 			return row, false, nil // another Reserve of this session was quicker
 		}
-		spent := before - row.lapsed - row.pending
+		row.open += row.taken - before
 		if ms(h.Until) <= ms(now) {
 			row.lapsed++
 		}
-		row.pending = row.taken - row.lapsed - spent
 		return row, ok, err
 	}
-	// In a transaction a violated constraint would end all of it, so the use is
-	// made with a statement that cannot fail, and the token corrected.
-	var id int64
-	ok, err = c.one(ctx, takeToken+` RETURNING id`, []any{h.Token, ms(now), h.Session}, &id)
+	ok, err = c.one(ctx, takeToken+returningCounts, []any{ms(now), h.Token, h.Session}, row.all()...)
 	if !ok || err != nil {
 		return row, false, err
 	}
-	n, err := c.exec(ctx, `
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
-		VALUES ($1, $2, $3, 1, $4, 0, '', $5, $6) ON CONFLICT (session, token) DO NOTHING`,
-		h.Session, h.Token, id, ms(h.Until), ms(now), ms(now))
+	n, err := c.exec(ctx, insertUse, h.Session, h.Token, row.id, ms(h.Until), ms(now))
 	if err != nil {
 		return row, false, err
 	}
 	if n == 0 {
-		_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken - 1 WHERE id = $1`, id)
-		return row, false, err
+		// On PostgreSQL another Reserve of this session was quicker.
+		return row, false, c.giveBack(ctx, row.id, 1)
 	}
-	row, err = c.token(ctx, h.Token, now)
-	return row, err == nil, err
+	if c.s.dialect == PostgreSQL {
+		row, err = c.token(ctx, h.Token, now)
+		return row, err == nil, err
+	}
+	row.open++
+	if ms(h.Until) <= ms(now) {
+		row.lapsed++
+	}
+	return row, true, nil
 }
 
 // ownUse is what a session has of a token; not valid if it has nothing.
@@ -188,8 +188,10 @@ type ownUse struct {
 // ErrNotFound if there is no token, unless the session's use of one of this value
 // is spent.
 func (c conn) look(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow, own ownUse, err error) {
-	found, err := c.one(ctx, `SELECT `+tokenFields+`, `+tokenCounts+`, o.state, o.stamp
-		FROM uia_tokens t LEFT JOIN uia_uses o ON o.session = $2 AND o.token = t.token WHERE t.token = $3`,
+	found, err := c.one(ctx, `SELECT `+tokenFields+`, `+tokenCounts+`,
+		(SELECT o.state FROM uia_uses o WHERE o.session = $2 AND o.token = $3),
+		(SELECT o.stamp FROM uia_uses o WHERE o.session = $2 AND o.token = $3)
+		FROM uia_tokens WHERE token = $3`,
 		[]any{ms(now), h.Session, h.Token}, append(row.all(), &own.state, &own.stamp)...)
 	if found || err != nil {
 		return row, own, err

@@ -8,6 +8,9 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
+const loadRecord = `SELECT revision, state, attempt, owner, claimed, expires, data
+	FROM uia_sessions WHERE key = $1 AND (expires > $2 OR state = 2)`
+
 // LoadSession implements [uia.SessionStore] with one read.
 func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
 	if err := ctx.Err(); err != nil {
@@ -19,8 +22,7 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 	r := uia.Record{Key: key}
 	err := s.read(ctx, func(c conn) error {
 		var claimed, expires int64
-		found, err := c.one(ctx, `SELECT revision, state, attempt, owner, claimed, expires, data
-			FROM uia_sessions WHERE key = $1 AND (expires > $2 OR state = 2)`, []any{key, ms(now)},
+		found, err := c.one(ctx, loadRecord, []any{key, ms(now)},
 			&r.Revision, &r.State, &r.Attempt, &r.Owner, &claimed, &expires, &r.Data)
 		if err != nil {
 			return err
@@ -36,6 +38,20 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 	}
 	return r, nil
 }
+
+// createRecord makes those who create the same record wait for each other at the
+// primary key. The later one finds the earlier one's, which has not expired.
+const createRecord = `
+	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)
+	ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, attempt = excluded.attempt,
+		owner = excluded.owner, claimed = excluded.claimed, expires = excluded.expires, data = excluded.data
+	WHERE uia_sessions.expires <= $8 AND uia_sessions.state <> 2`
+
+const saveRecord = `
+	UPDATE uia_sessions SET revision = revision + 1, state = $1, attempt = $2, owner = $3, claimed = $4,
+		expires = $5, data = $6
+	WHERE key = $7 AND revision = $8`
 
 // maxData is the greatest length of a record's data.
 const maxData = 1 << 20
@@ -58,20 +74,10 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 		var n int64
 		var err error
 		if r.Revision == 0 {
-			// Two who create wait for each other at the primary key, and the later one
-			// finds the record of the earlier, which has not expired.
-			n, err = c.exec(ctx, `
-				INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
-				VALUES ($1, 1, $2, $3, $4, $5, $6, $7)
-				ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, attempt = excluded.attempt,
-					owner = excluded.owner, claimed = excluded.claimed, expires = excluded.expires, data = excluded.data
-				WHERE uia_sessions.expires <= $8 AND uia_sessions.state <> 2`,
+			n, err = c.exec(ctx, createRecord,
 				r.Key, int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, ms(now))
 		} else {
-			n, err = c.exec(ctx, `
-				UPDATE uia_sessions SET revision = revision + 1, state = $1, attempt = $2, owner = $3, claimed = $4,
-					expires = $5, data = $6
-				WHERE key = $7 AND revision = $8`,
+			n, err = c.exec(ctx, saveRecord,
 				int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, r.Key, r.Revision)
 		}
 		if err == nil && n == 0 {

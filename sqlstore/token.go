@@ -36,31 +36,32 @@ type tokenRow struct {
 	value, label, createdBy string
 	meta                    sql.NullString
 
-	lapsed, pending int64
-	last            sql.NullInt64
+	open, lapsed int64 // uses that are not spent, and those of them that have lapsed
+	last         sql.NullInt64
 }
 
-// tokenFields are the columns of uia_tokens AS t that tokenRow.fields scans.
-const tokenFields = `t.id, t.token, t.uses_allowed, t.taken, t.expires, t.revoked, t.label, t.meta, t.created, t.created_by`
+// tokenFields are the columns of uia_tokens that tokenRow.fields scans.
+const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, meta, created, created_by`
 
 // tokenCounts are the columns that tokenRow.counts scans; $1 must be now. Spent
-// uses are not counted but inferred from t.taken, because there may be millions;
+// uses are not counted but inferred from taken, because there may be millions;
 // the others are few, and each count is a range of the index uia_uses_counts, as
 // is the last use.
+//
+// id and taken are the token's: uia_uses has no such columns, and SQLite knows no
+// alias of the table in RETURNING.
 const tokenCounts = `
-	CASE WHEN t.taken = 0 THEN 0 ELSE
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 1 AND u.stamp <= $1) END,
-	CASE WHEN t.taken = 0 THEN 0 ELSE
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 1 AND u.stamp > $1) +
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 2) END,
-	CASE WHEN t.taken = 0 THEN NULL ELSE
-		(SELECT max(u.stamp) FROM uia_uses u WHERE u.token_id = t.id AND u.state = 3) END`
+	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state < 3) END,
+	CASE WHEN taken = 0 THEN 0 ELSE
+		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= $1) END,
+	CASE WHEN taken = 0 THEN NULL ELSE
+		(SELECT max(u.stamp) FROM uia_uses u WHERE u.token_id = id AND u.state = 3) END`
 
 func (r *tokenRow) fields() []any {
 	return []any{&r.id, &r.value, &r.allowed, &r.taken, &r.expires, &r.revoked, &r.label, &r.meta, &r.created, &r.createdBy}
 }
 
-func (r *tokenRow) counts() []any { return []any{&r.lapsed, &r.pending, &r.last} }
+func (r *tokenRow) counts() []any { return []any{&r.open, &r.lapsed, &r.last} }
 
 func (r *tokenRow) all() []any { return append(r.fields(), r.counts()...) }
 
@@ -69,7 +70,7 @@ func (r *tokenRow) token() uia.Token {
 	t := uia.Token{
 		Value: r.value, Revoked: r.revoked != 0, Label: r.label,
 		Created: fromMS(r.created), CreatedBy: r.createdBy,
-		Pending: r.pending, Completed: r.taken - r.lapsed - r.pending,
+		Pending: r.open - r.lapsed, Completed: r.taken - r.open,
 	}
 	if r.allowed != always {
 		t.UsesAllowed = new(r.allowed)
@@ -105,12 +106,13 @@ func (s *Store) Token(ctx context.Context, value string, now time.Time) (uia.Tok
 	return t, err
 }
 
+const readToken = `SELECT ` + tokenFields + `, ` + tokenCounts + ` FROM uia_tokens WHERE token = $2`
+
 // token reads a token. It is one statement, so that taken and the counts are
 // those of one moment.
 func (c conn) token(ctx context.Context, value string, now time.Time) (tokenRow, error) {
 	var row tokenRow
-	found, err := c.one(ctx, `SELECT `+tokenFields+`, `+tokenCounts+` FROM uia_tokens t WHERE t.token = $2`,
-		[]any{ms(now), value}, row.all()...)
+	found, err := c.one(ctx, readToken, []any{ms(now), value}, row.all()...)
 	if err == nil && !found {
 		err = uia.ErrNotFound
 	}

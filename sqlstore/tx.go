@@ -47,6 +47,11 @@ func (s *Store) state(ctx context.Context) *txState {
 	return st
 }
 
+// takeWriteLock changes no row, and so costs no disk access. A transaction of
+// SQLite that reads first and then writes fails at once, whatever the busy
+// timeout, if another has written in between (369 of 400).
+const takeWriteLock = `UPDATE uia_secrets SET value = value WHERE name = ''`
+
 // InTx runs fn in a transaction and commits it if fn returns nil. The context
 // that fn gets carries the transaction: every method of s that is called with it
 // joins, [Store.Tx] returns it, and another InTx inside joins it too. Use only
@@ -68,11 +73,7 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context) error) er
 	return s.retry(ctx, func() error {
 		return s.runTx(ctx, sql.LevelDefault, func(ctx context.Context) error {
 			if s.dialect == SQLite {
-				// A transaction that reads first and then writes fails at once, whatever
-				// the busy timeout, if another has written in between (369 of 400). This
-				// takes the write lock, changes no row, and so costs no disk access.
-				_, err := s.on(ctx).exec(ctx, "UPDATE uia_secrets SET value = value WHERE name = ''")
-				if err != nil {
+				if _, err := s.on(ctx).exec(ctx, takeWriteLock); err != nil {
 					return err
 				}
 			}
@@ -98,6 +99,9 @@ func (s *Store) runTx(ctx context.Context, level sql.IsolationLevel, fn func(ctx
 		return err
 	}
 	defer unlock()
+	if s.dialect == SQLite {
+		s.prepare(ctx)
+	}
 	var opts *sql.TxOptions
 	if level != sql.LevelDefault {
 		opts = &sql.TxOptions{Isolation: level}

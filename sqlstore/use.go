@@ -13,6 +13,9 @@ import (
 // use alone unless the token counts, and then the token first: everywhere in this
 // package locks are taken in the order token, use.
 
+const pinUse = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, attempt = $2
+	WHERE session = $3 AND token = $4 AND (state = 1 AND attempt < $2 OR state = 2 AND attempt <= $2)`
+
 // Pin implements [uia.TokenStore] with one statement. The token need not be
 // looked at: revoking or deleting it deletes its holds, so a hold that is there
 // may be pinned, and one that is being deleted is either pinned first and stays,
@@ -28,10 +31,7 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 		return err
 	}
 	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, attempt = $2
-			WHERE session = $3 AND token = $4
-			AND (state = 1 AND attempt < $2 OR state = 2 AND attempt <= $2)`,
-			ms(now), cl.Attempt, cl.Session, cl.Token)
+		n, err := c.exec(ctx, pinUse, ms(now), cl.Attempt, cl.Session, cl.Token)
 		if err != nil || n > 0 {
 			return err
 		}
@@ -39,6 +39,9 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 		return u.refuse(err)
 	})
 }
+
+const commitUse = `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
+	WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5`
 
 // Commit implements [uia.TokenStore] with one statement. It does not touch the
 // token: in a caller's transaction the token would stay locked until that ends.
@@ -53,9 +56,7 @@ func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now tim
 		return err
 	}
 	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
-			WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5`,
-			ms(now), userID, cl.Session, cl.Token, cl.Attempt)
+		n, err := c.exec(ctx, commitUse, ms(now), userID, cl.Session, cl.Token, cl.Attempt)
 		if err != nil || n > 0 {
 			return err
 		}

@@ -82,8 +82,7 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 }
 
 // PinnedUses implements [uia.TokenStore]. stamp is when the use was pinned. The
-// condition state < 3 is that of the index, which SQLite uses only where it finds
-// it word for word.
+// condition user_id = ” is that of the index.
 func (s *Store) PinnedUses(ctx context.Context, before time.Time, limit int) ([]uia.Use, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -94,7 +93,7 @@ func (s *Store) PinnedUses(ctx context.Context, before time.Time, limit int) ([]
 	var uses []uia.Use
 	err := s.read(ctx, func(c conn) error {
 		uses = nil
-		return c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE u.state < 3 AND u.state = 2 AND u.stamp < $1
+		return c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE u.user_id = '' AND u.state = 2 AND u.stamp < $1
 			ORDER BY u.stamp, u.session LIMIT $2`, []any{ms(before), limit}, func(row scanner) error {
 			u, err := scanUse(row)
 			uses = append(uses, u)
@@ -119,7 +118,7 @@ func (s *Store) SweepHolds(ctx context.Context, before time.Time, limit int) (in
 		var id int64
 		found := false
 		err := s.read(ctx, func(c conn) (err error) {
-			found, err = c.one(ctx, `SELECT token_id FROM uia_uses WHERE state < 3 AND state = 1 AND stamp < $1
+			found, err = c.one(ctx, `SELECT token_id FROM uia_uses WHERE user_id = '' AND state = 1 AND stamp < $1
 				ORDER BY stamp, session LIMIT 1`, []any{ms(before)}, &id)
 			return err
 		})

@@ -38,8 +38,10 @@ CREATE TABLE IF NOT EXISTS uia_uses (
 CREATE INDEX IF NOT EXISTS uia_uses_counts ON uia_uses (token_id, state, stamp, session);
 -- Serves the list of one token's uses.
 CREATE INDEX IF NOT EXISTS uia_uses_made ON uia_uses (token_id, made, session);
--- Serves Recover and the sweep, and holds no spent use.
-CREATE INDEX IF NOT EXISTS uia_uses_open ON uia_uses (state, stamp, session) WHERE state < 3;
+-- Serves Recover and the sweep, and holds no spent use: only those have a user.
+-- (WHERE state < 3 would let the counts of one token use it, which would then go
+-- through the open uses of all tokens.)
+CREATE INDEX IF NOT EXISTS uia_uses_open ON uia_uses (state, stamp, session) WHERE user_id = '';
 
 -- Records of sessions. data is sealed.
 CREATE TABLE IF NOT EXISTS uia_sessions (
