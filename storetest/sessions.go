@@ -110,6 +110,20 @@ var sessionCases = []promise{{
 		}
 	},
 }, {
+	name: "records-right-without-a-sweeper",
+	says: "Calling it is never needed for a session to be right; it gives back space.",
+	test: func(k *kit) {
+		for i := range 50 {
+			now := time.Duration(i) * hour
+			r := uia.Record{Key: fmt.Sprint("k", i%3), State: uia.Open, Expires: at(now + 2*hour), Data: []byte(fmt.Sprint(i))}
+			k.same("revision", k.save(r, now).Revision, 1)
+			k.conflict(r, now)
+			k.same("data", string(k.load(r.Key, now+2*hour-milli).Data), fmt.Sprint(i))
+			_, err := k.LoadSession(k.ctx, r.Key, at(now+2*hour))
+			k.outcome(err, "LoadSession of a record that has expired").is(uia.ErrNotFound)
+		}
+	},
+}, {
 	name: "swept-sessions",
 	says: "SweepSessions deletes at most limit records that have expired, and returns how many.",
 	test: func(k *kit) {

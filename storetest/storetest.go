@@ -95,7 +95,7 @@ const (
 // cases returns the cases in the order of the documentation.
 func cases() []promise {
 	return slices.Concat(generalCases, createCases, updateCases, listCases, reserveCases,
-		displaceCases, claimCases, useCases, sessionCases, stormCases, durableCases, groupCases)
+		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases)
 }
 
 // tb is the part of testing.TB that a case needs, so that the kit's own tests

@@ -11,7 +11,7 @@ import (
 // useCases are about ListUses, PinnedUses and SweepHolds.
 var useCases = []promise{{
 	name: "uses-newest-first",
-	says: "UseQuery asks for one page of the uses of a token, newest first (by Made, then by session in descending order).",
+	says: "ListUses returns a page of the uses of a token, newest first.",
 	test: func(k *kit) {
 		k.create(uia.Token{Value: "t"}, uia.Token{Value: "other"}).ok()
 		k.held("other", "a", "z")
