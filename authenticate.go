@@ -102,28 +102,36 @@ func (e *Engine) authenticate(ctx context.Context, r Request) (*Grant, error) {
 
 // proceed handles a request of a session that exists.
 func (v *visit) proceed(ctx context.Context) (*Grant, error) {
-	if v.rec.State == Done {
-		return v.replay()
-	}
-	known, err := v.settleParams()
-	if err != nil {
-		return nil, err
-	}
-	if v.rec.State == Running {
-		return v.step(ctx, nil, true)
-	}
-	// Check never sees a session that runs or is done: the account just made would
-	// be in use.
-	if v.op.Check != nil && !(known && v.poll()) {
-		if err := v.op.Check(ctx, v.s); err != nil {
+	for range maxConflicts {
+		if v.rec.State == Done {
+			return v.replay()
+		}
+		known, err := v.settleParams()
+		if err != nil {
 			return nil, err
 		}
+		if v.rec.State == Running {
+			return v.step(ctx, nil, true)
+		}
+		// Check never sees a session whose operation runs, is done or may be: the
+		// account just made would be in use.
+		if v.op.Check != nil && !v.data.Doubt && !(known && v.poll()) {
+			if err := v.op.Check(ctx, v.s); err != nil {
+				if changed, loadErr := v.changed(ctx); loadErr != nil {
+					return nil, loadErr
+				} else if changed {
+					continue // it may have been made just now, by another request of this session
+				}
+				return nil, err
+			}
+		}
+		lost, err := v.renew(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return v.step(ctx, lost, true)
 	}
-	lost, err := v.renew(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return v.step(ctx, lost, true)
+	return nil, errBusy
 }
 
 // step attempts the stage that the request is for, if it is one that can be
