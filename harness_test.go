@@ -201,7 +201,18 @@ func (a answer) completed() []string {
 // post sends a body to /register: a string as it is, anything else as JSON.
 func (h *homeserver) post(body any) answer { return h.send("POST", "/register", "", body) }
 
+// postCtx is post for a client that hangs up when the context is cancelled.
+func (h *homeserver) postCtx(ctx context.Context, body any) answer {
+	h.t.Helper()
+	return h.sendCtx(ctx, "POST", "/register", "", body)
+}
+
 func (h *homeserver) send(method, path, user string, body any) answer {
+	h.t.Helper()
+	return h.sendCtx(context.Background(), method, path, user, body)
+}
+
+func (h *homeserver) sendCtx(ctx context.Context, method, path, user string, body any) answer {
 	h.t.Helper()
 	text, ok := body.(string)
 	if !ok {
@@ -209,7 +220,7 @@ func (h *homeserver) send(method, path, user string, body any) answer {
 		require.NoError(h.t, err)
 		text = string(encoded)
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(text))
+	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(text))
 	r.Header.Set("X-User", user)
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
