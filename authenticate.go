@@ -229,11 +229,14 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		held := result
 		var saved Record
 		var data *recordData
+		v.nonce = ""
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
 			if st.tx != nil {
-				if held, err = st.tx.Hold(ctx, v.claimOf(result)); err != nil {
+				h, err := st.tx.Hold(ctx, v.claimOf(result))
+				if err != nil {
 					return err
 				}
+				held = h
 			}
 			next := v.opened()
 			data = v.data.with(completion{st.Type(), held})
@@ -248,21 +251,41 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			v.adopt(saved, data)
 			return nil
 		}
-		v.mine = false
-		conflict := errors.Is(err, ErrConflict)
-		if conflict {
-			if err = v.loadRecord(ctx); err == nil && v.awaits(st.Type()) {
-				continue
-			}
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			v.mine = false
+			return err // nothing was set aside
 		}
-		if _, refused := errors.AsType[*Error](err); st.tx != nil && !refused && !errors.Is(err, ErrSpent) {
+		conflict := errors.Is(err, ErrConflict)
+		if loadErr := v.reloadRecord(ctx); loadErr != nil {
+			// What was set aside may be what the record shows: it is left to lapse.
+			v.mine = false
+			return errors.Join(err, loadErr)
+		}
+		if v.nonce != "" && v.rec.Owner == v.nonce {
+			return nil // the group was written, and only its answer lost
+		}
+		v.mine = false
+		if conflict && v.awaits(st.Type()) {
+			continue
+		}
+		if st.tx != nil {
 			// Another token may have been faster in this session, or the record could
 			// not be written: what was set aside is not recorded and must not stay.
 			v.release(ctx, st, held)
 		}
+		if conflict {
+			return nil
+		}
 		return err
 	}
 	return errBusy
+}
+
+// reloadRecord loads the record even if the client has gone, to clean up.
+func (v *visit) reloadRecord(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	return v.loadRecord(ctx)
 }
 
 // awaits reports whether the stage can still be completed.
@@ -294,7 +317,7 @@ func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	err := st.tx.Release(ctx, v.claimOf(held), v.s.Result(st.Type()))
-	if err != nil && !errors.Is(err, ErrNotHeld) {
+	if err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrSpent) {
 		v.e.log.WarnContext(ctx, "uia: what a stage holds could not be given back and is left to lapse", "session", v.s.Key, "stage", st.Type(), "error", err)
 	}
 }
