@@ -2,6 +2,7 @@ package uia_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,7 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 		if user == "" {
 			return uia.Result{}, uia.NewError(400, spec.Unknown("too late"))
 		}
-		return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": fmt.Sprintf("token-%d", a.runs)}}, nil
+		return a.result(user), nil
 	}
 	user := "@" + username + ":test"
 	if username == "" {
@@ -57,7 +58,12 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 		return uia.Result{}, uia.NewError(400, spec.UserInUse("taken"))
 	}
 	a.byKey[s.Key], a.byName[user] = user, s.Key
-	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": fmt.Sprintf("token-%d", a.runs)}}, nil
+	return a.result(user), nil
+}
+
+// result is what a run tells the client: no two of them have the same access token.
+func (a *accounts) result(user string) uia.Result {
+	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "token-" + rand.Text()}}
 }
 
 func (a *accounts) resolve(_ context.Context, key string) (uia.Outcome, error) {
