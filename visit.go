@@ -66,7 +66,8 @@ type visit struct {
 	body   []byte // canonical
 	params []byte // the body without auth
 	auth   authData
-	mine   bool // this request has claimed the record
+	mine   bool   // this request has claimed the record
+	nonce  string // Record.Owner of the revision that this request has written last
 }
 
 // newVisit reads the request as far as it can be read without its session.
