@@ -106,6 +106,18 @@ func TestTableParameters(t *testing.T) {
 		}
 	})
 
+	t.Run("no member but auth: frozen and remembered in part", func(t *testing.T) {
+		// The operation would run with other parameters than the session was opened
+		// with.
+		h := erase(t, nil)
+		s := h.open(dict{"reason": "because", "erase": true})
+		h.post(dict{"auth": submitPassword(s, "right")}).is(t, 400, "M_MISSING_PARAM")
+		full := dict{"reason": "because", "erase": true}
+		assert.Len(t, h.post(with(full, submitPassword(s, "right"))).completed(), 1)
+		a := h.post(dict{"auth": submitDummy(s)})
+		assert.Equal(t, full, a.JSON)
+	})
+
 	t.Run("what is remembered fits 1 KiB", func(t *testing.T) {
 		h := erase(t, nil)
 		reason := strings.Repeat("x", 1024-len(`{"reason":""}`))

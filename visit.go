@@ -121,6 +121,9 @@ func (v *visit) open(ctx context.Context, r Request) error {
 	if len(v.params) > len("{}") {
 		v.ticket.digest = paramsDigest(v.params)
 		v.ticket.remembered = remember(v.params, v.op.Remember)
+		if !v.op.Mutable && len(v.ticket.remembered) < len(v.params) {
+			v.ticket.remembered = nil // a part of frozen parameters is other parameters
+		}
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
