@@ -177,6 +177,7 @@ func (v *visit) attempt(ctx context.Context, st *stage, claim bool) error {
 	if err != nil {
 		return err
 	}
+	defer settle(false) // if the stage panics; after the first call it does nothing
 	result, err := st.Attempt(ctx, v.s, v.auth.object)
 	if err == nil {
 		err = v.complete(ctx, st, result, claim)
@@ -185,7 +186,6 @@ func (v *visit) attempt(ctx context.Context, st *stage, claim bool) error {
 		// What this request came for may be gone because another request of the same
 		// session has taken it.
 		if overtaken, loadErr := v.changed(ctx); loadErr != nil || overtaken {
-			settle(false)
 			return loadErr
 		}
 		if errors.Is(err, ErrSpent) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -43,6 +45,10 @@ func (t *turn) doubt() bool { return t.inTx == nil && t.data.Doubt }
 func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	defer t.e.enter(t.s.Key)()
 	ctx = context.WithoutCancel(ctx)
+	left := t.rec.Claimed.Sub(t.e.now())
+	if left <= 0 {
+		return nil, errOvertaken // the host took its time: claim it once more
+	}
 	pledges := t.pledges()
 	if err := t.begin(ctx, pledges); errors.Is(err, ErrSpent) {
 		return t.alreadyDone(ctx)
@@ -58,7 +64,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	)
 	perform := func(ctx context.Context) error {
 		refusal, overtaken = nil, false
-		result, err := t.call(ctx)
+		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
 			return err
@@ -84,7 +90,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 			return t.conclude(ctx, response)
 		}
 	} else {
-		limited, cancel := context.WithTimeout(ctx, t.e.cfg.ClaimTTL)
+		limited, cancel := context.WithTimeout(ctx, left)
 		err = t.inTx(limited, perform)
 		cancel()
 		if err == nil {
@@ -96,6 +102,25 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		return nil, errOvertaken
 	}
 	return t.failed(ctx, pledges, refusal, err)
+}
+
+// overtaken reports whether another request has changed the record since this one
+// claimed it.
+func (t *turn) overtaken(ctx context.Context) bool {
+	changed, err := t.changed(ctx)
+	return err == nil && changed
+}
+
+// call runs the operation, and makes an error of a panic.
+func (t *turn) call(ctx context.Context, limit time.Duration) (r Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("uia: operation %s panicked: %v\n%s", t.op.Name, p, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return t.run(ctx, t.s)
 }
 
 // wrapUp bounds what follows the operation. Inside a transaction the context that
@@ -128,6 +153,8 @@ func (t *turn) begin(ctx context.Context, pledges []pledge) error {
 		switch {
 		case errors.Is(err, ErrSpent):
 			return err
+		case lost && t.overtaken(ctx):
+			return errOvertaken
 		case lost && t.doubt():
 			// Recover has decided that the earlier run did not happen, and that this key
 			// never will.

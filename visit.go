@@ -30,7 +30,10 @@ type Request struct {
 	Body []byte
 }
 
-const maxTarget = 1024
+const (
+	maxTarget  = 1024
+	maxOpening = 512
+)
 
 var (
 	errUnknownSession = NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired. Please start again."))
@@ -130,11 +133,17 @@ func (v *visit) open(ctx context.Context, r Request) error {
 		if err != nil {
 			return err
 		}
+		if len(state) > maxOpening {
+			return errors.New("uia: the opening of stage " + st.Type() + " is too long")
+		}
 		if state != "" {
 			v.ticket.openings = append(v.ticket.openings, st.Type(), state)
 		}
 	}
 	id, digest := v.keys.seal(v.ticket)
+	if len(id) > maxSessionID {
+		return errors.New("uia: the session of operation " + r.Operation + " is too large to be sealed")
+	}
 	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(r.Operation, digest), v.ticket.openings
 	v.rec.Key = v.s.Key
 	return nil

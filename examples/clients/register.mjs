@@ -1,0 +1,80 @@
+// Registers accounts through matrix-js-sdk's InteractiveAuth, the way Element Web
+// does, and starts a client on each.
+//
+// Standard input: {"baseUrl": ..., "cases": [{"username", "password", "tokens": [...]}]}
+// The tokens of a case are tried in turn, in one session, until one is accepted.
+// Standard output: one line of JSON per case, in order.
+import { text } from "node:stream/consumers";
+import { ClientEvent, createClient, SyncState } from "matrix-js-sdk";
+import { AuthType, InteractiveAuth } from "matrix-js-sdk/lib/interactive-auth.js";
+import { logger as sdkLogger } from "matrix-js-sdk/lib/logger.js";
+
+// Standard output is for results.
+sdkLogger.disableAll();
+const silent = () => {};
+const logger = { trace: silent, debug: silent, info: silent, warn: silent, error: silent, getChild: () => logger };
+
+/** Registers one account and tells what was seen on the way. */
+async function register(baseUrl, { username, password, tokens }) {
+    const client = createClient({ baseUrl, logger });
+    const seen = { errors: [], sessions: new Set(), stages: [] };
+    const remaining = [...tokens];
+    let polled = false;
+
+    const auth = new InteractiveAuth({
+        matrixClient: client,
+        doRequest: async (auth) => {
+            if (auth?.session) seen.sessions.add(auth.session);
+            return client.registerRequest({ username, password, initial_device_display_name: "InteractiveAuth", auth });
+        },
+        stateUpdated: (stage, { errcode }) => {
+            seen.stages.push(stage);
+            if (errcode) seen.errors.push(errcode);
+            if (stage !== AuthType.RegistrationToken) throw new Error(`unexpected stage ${stage}`);
+            // Element polls while its prompt is open. The answer brings us here again.
+            if (!polled) {
+                polled = true;
+                setImmediate(() => auth.poll());
+                return;
+            }
+            const token = remaining.shift();
+            if (token === undefined) throw new Error("out of tokens");
+            auth.submitAuthDict({ type: AuthType.RegistrationToken, token });
+        },
+        requestEmailToken: () => {
+            throw new Error("no flow has an e-mail stage");
+        },
+        supportedStages: [AuthType.RegistrationToken, AuthType.Dummy],
+    });
+    const result = { ...seen };
+    try {
+        result.response = await auth.attemptAuth();
+        result.synced = await start(baseUrl, result.response);
+    } catch (e) {
+        result.failure = { message: e.message, status: e.httpStatus, errcode: e.errcode };
+    }
+    result.sessions = seen.sessions.size;
+    return result;
+}
+
+/** Starts a client on the new account: it counts as logged in once it has synced. */
+async function start(baseUrl, { user_id, access_token, device_id }) {
+    const client = createClient({ baseUrl, userId: user_id, accessToken: access_token, deviceId: device_id, logger });
+    const synced = new Promise((resolve, reject) => {
+        client.on(ClientEvent.Sync, (state, _, data) => {
+            if (state === SyncState.Prepared) resolve(true);
+            if (state === SyncState.Error) reject(data.error);
+        });
+    });
+    await client.startClient();
+    await synced;
+    client.stopClient();
+    await client.logout();
+    return true;
+}
+
+const { baseUrl, cases } = JSON.parse(await text(process.stdin));
+for (const c of cases) {
+    console.log(JSON.stringify(await register(baseUrl, c)));
+}
+process.exit(0); // a stopped client still has timers

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/matrix-uia/uia"
+
+	"github.com/matrix-uia/uia/examples/homeserver/hs"
+)
+
+// The auth types that the hints know how to complete.
+const (
+	typeToken = "m.login.registration_token"
+	typeDummy = "m.login.dummy"
+)
+
+// config is what the command line says.
+type config struct {
+	listen, db string
+	options    hs.Options
+}
+
+func parseFlags(args []string, stderr io.Writer) (config, error) {
+	var c config
+	fs := flag.NewFlagSet("homeserver", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&c.listen, "listen", "127.0.0.1:8008", "serve HTTP at this `address`")
+	fs.StringVar(&c.db, "db", "memory", "keep everything in this `database`: \"memory\"")
+	fs.StringVar(&c.options.ServerName, "server-name", "localhost", "the `name` that user IDs end in")
+	fs.StringVar(&c.options.SharedSecret, "registration-shared-secret", "",
+		"let tools that know this `secret` make accounts through /_synapse/admin/v1/register")
+	failures := fs.Int("failures", 60, "wrong tokens and passwords that a client may send at once; 0 means any `number`")
+	fs.Func("token", "make this registration token, `VALUE[:uses]`; can be repeated", func(s string) error {
+		token, err := parseToken(s)
+		c.options.Tokens = append(c.options.Tokens, token)
+		return err
+	})
+	fs.Func("flow", "a way to register: comma-separated auth `types`; can be repeated (default "+typeToken+","+typeDummy+")",
+		func(s string) error {
+			c.options.Flows = append(c.options.Flows, strings.Split(s, ","))
+			return nil
+		})
+	if err := fs.Parse(args); err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if *failures < 0 {
+		return c, fmt.Errorf("-failures %d is negative", *failures)
+	}
+	c.options.Failures = *failures
+	if *failures == 0 {
+		c.options.Failures = -1
+	}
+	if len(c.options.Flows) == 0 {
+		c.options.Flows = []uia.Flow{{typeToken, typeDummy}}
+	}
+	wantsToken := slices.ContainsFunc(c.options.Flows, func(f uia.Flow) bool { return slices.Contains(f, typeToken) })
+	if len(c.options.Tokens) == 0 && wantsToken {
+		c.options.Tokens = []uia.Token{newToken(uia.GenerateToken(16), new(int64(1)))}
+	}
+	return c, nil
+}
+
+// parseToken reads VALUE[:uses].
+func parseToken(s string) (uia.Token, error) {
+	value, uses, limited := strings.Cut(s, ":")
+	if !uia.ValidTokenValue(value) {
+		return uia.Token{}, fmt.Errorf("a token consists of 1 to %d of A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength)
+	}
+	if !limited {
+		return newToken(value, nil), nil
+	}
+	n, err := strconv.ParseInt(uses, 10, 64)
+	if err != nil || n < 0 {
+		return uia.Token{}, fmt.Errorf("%q is not a number of uses", uses)
+	}
+	return newToken(value, &n), nil
+}
+
+func newToken(value string, uses *int64) uia.Token {
+	return uia.Token{Value: value, UsesAllowed: uses, Created: time.Now(), CreatedBy: "the command line"}
+}

@@ -1,0 +1,35 @@
+package hs
+
+import "net/http"
+
+// versions lists the old versions too: some clients refuse a server that names
+// only recent ones.
+func (s *Server) versions(*http.Request) (any, error) {
+	return map[string]any{
+		"versions": []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7",
+			"v1.8", "v1.9", "v1.10", "v1.11", "v1.12"},
+		"unstable_features": map[string]bool{},
+	}, nil
+}
+
+func (s *Server) wellKnown(r *http.Request) (any, error) {
+	base := s.baseURL
+	if base == "" {
+		base = "http://" + r.Host
+		if r.TLS != nil {
+			base = "https://" + r.Host
+		}
+	}
+	return map[string]any{"m.homeserver": map[string]string{"base_url": base}}, nil
+}
+
+func (s *Server) capabilities(*http.Request, Device) (any, error) {
+	disabled := map[string]bool{"enabled": false}
+	return map[string]any{"capabilities": map[string]any{
+		"m.change_password": disabled,
+		"m.set_displayname": disabled,
+		"m.set_avatar_url":  disabled,
+		"m.3pid_changes":    disabled,
+		"m.room_versions":   map[string]any{"default": "11", "available": map[string]string{"11": "stable"}},
+	}}, nil
+}

@@ -1,0 +1,95 @@
+package hs
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// maxBody is how many bytes of a request are read at most.
+const maxBody = 64 << 10
+
+// answer is an endpoint: what it returns is written as JSON.
+type answer func(*http.Request) (any, error)
+
+func (s *Server) handle(a answer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := a(r)
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		uia.WriteJSON(w, http.StatusOK, body)
+	}
+}
+
+// handleAs is handle for endpoints that need an access token.
+func (s *Server) handleAs(a func(*http.Request, Device) (any, error)) http.HandlerFunc {
+	return s.handle(func(r *http.Request) (any, error) {
+		caller, err := s.caller(r)
+		if err != nil {
+			return nil, err
+		}
+		return a(r, caller)
+	})
+}
+
+// caller returns the device that the request's access token belongs to.
+func (s *Server) caller(r *http.Request) (Device, error) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		token = r.URL.Query().Get("access_token")
+	}
+	if token == "" {
+		return Device{}, uia.NewError(http.StatusUnauthorized, spec.MissingToken("Missing access token"))
+	}
+	device, err := s.accounts.DeviceByToken(r.Context(), digestToken(token))
+	if errors.Is(err, ErrNotFound) {
+		return Device{}, uia.NewError(http.StatusUnauthorized, spec.UnknownToken("Unknown access token"))
+	}
+	return device, err
+}
+
+// writeError writes err, and logs what the client is not told.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	if status, _, _ := uia.Answer(err); status >= 500 {
+		s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	uia.WriteError(w, err)
+}
+
+// readJSON decodes the body of r. The Content-Type does not matter.
+func readJSON(r *http.Request, into any) error {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return uia.NewError(http.StatusBadRequest, spec.NotJSON("The body could not be read"))
+	case len(body) > maxBody:
+		return uia.NewError(http.StatusRequestEntityTooLarge,
+			spec.MatrixError{ErrCode: uia.CodeTooLarge, Err: "The body is too large"})
+	case !utf8.Valid(body) || !json.Valid(body):
+		return uia.NewError(http.StatusBadRequest, spec.NotJSON("The body is not JSON"))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return uia.NewError(http.StatusBadRequest, spec.BadJSON("The body has not the form that this endpoint expects"))
+	}
+	return nil
+}
+
+// remoteAddr returns who sent r. A homeserver behind a proxy would read the
+// address from a header that its own proxy sets, and from no other.
+func remoteAddr(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}

@@ -1,0 +1,86 @@
+package hs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/register"
+)
+
+// registrar makes the accounts that package register asks for.
+type registrar struct{ *Server }
+
+var _ register.Accounts = registrar{}
+
+// Available implements [register.Accounts].
+func (s registrar) Available(ctx context.Context, localpart string) error {
+	_, err := s.accounts.User(ctx, localpart)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errUserInUse()
+}
+
+func errUserInUse() error {
+	return uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
+}
+
+// Create implements [register.Accounts].
+func (s registrar) Create(ctx context.Context, a register.Account) (register.Created, error) {
+	hash, err := s.passwords.hash(ctx, a.Password)
+	if err != nil {
+		return register.Created{}, err
+	}
+	user, err := s.createUser(ctx, a, hash)
+	if err != nil {
+		return register.Created{}, err
+	}
+	created := register.Created{UserID: s.userID(user.Localpart)}
+	if a.InhibitLogin {
+		return created, nil
+	}
+	opened, err := s.openDevice(ctx, Device{Localpart: user.Localpart, ID: a.DeviceID, Name: a.DeviceName})
+	created.DeviceID, created.AccessToken = opened.DeviceID, opened.AccessToken
+	return created, err
+}
+
+// createUser makes the account, or finds the one that this registration has made
+// already. A localpart that nobody asked for is made up.
+func (s registrar) createUser(ctx context.Context, a register.Account, hash string) (User, error) {
+	user := User{Localpart: a.Localpart, Key: a.Key, PasswordHash: hash, Created: time.Now()}
+	for {
+		if a.Localpart == "" {
+			user.Localpart = strings.ToLower(rand.Text()[:12])
+		}
+		made, err := s.accounts.CreateUser(ctx, user)
+		switch {
+		case errors.Is(err, ErrTaken) && a.Localpart == "":
+			continue
+		case errors.Is(err, ErrTaken):
+			return User{}, errUserInUse()
+		case errors.Is(err, ErrBuried): // by resolve: this registration came too late
+			return User{}, uia.NewError(http.StatusForbidden, spec.Forbidden("This registration has been given up, please start again"))
+		}
+		return made, err
+	}
+}
+
+// resolve tells whether the registration of this key has made an account. If it
+// has not, it never will.
+func (s registrar) resolve(ctx context.Context, key string) (uia.Outcome, error) {
+	user, err := s.accounts.Bury(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		return uia.Outcome{}, nil
+	}
+	return uia.Outcome{Done: true, UserID: s.userID(user.Localpart)}, err
+}

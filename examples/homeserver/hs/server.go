@@ -1,0 +1,194 @@
+// Package hs is a homeserver for experimentation: enough of the Client-Server
+// API that a real client registers, logs in and shows its user, and an example
+// of how a homeserver embeds uia. It has no rooms.
+package hs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/register"
+)
+
+// Options are the options of [New].
+type Options struct {
+	// ServerName is what user IDs end in. Required.
+	ServerName string
+	// BaseURL is where clients reach the server, for the well-known file. Empty
+	// means the address that they ask for the file.
+	BaseURL string
+	// Flows are the ways to register. None means the registration token, then
+	// the dummy stage.
+	Flows []uia.Flow
+	// Tokens are made at the start, unless the storage has them.
+	Tokens []uia.Token
+	// SharedSecret lets tools make accounts through /_synapse/admin/v1/register.
+	// Empty means that there is no such endpoint.
+	SharedSecret string
+	// Storage is where everything is kept. Required.
+	Storage *Storage
+	// Failures is how many wrong tokens and passwords a client may send at once.
+	// Zero means 60, a negative number any.
+	Failures int
+	// Client tells who sent a request. Nil means the address of its connection,
+	// which behind a proxy is the proxy's.
+	Client func(*http.Request) netip.Addr
+	// Logger gets what goes wrong. Nil discards it.
+	Logger *slog.Logger
+}
+
+// Server is a homeserver: an http.Handler.
+type Server struct {
+	name, baseURL string
+	accounts      Accounts
+	passwords     *passwords
+	shared        *sharedSecret // nil if there is no shared secret
+	limiter       uia.Limiter   // nil if failures are not counted
+	client        func(*http.Request) netip.Addr
+	engine        *uia.Engine
+	registration  *register.Registration
+	log           *slog.Logger
+	router        *router
+
+	closed chan struct{}
+	close  func()
+}
+
+// New makes a homeserver and the tokens that opts asks for.
+func New(ctx context.Context, opts Options) (*Server, error) {
+	if opts.ServerName == "" || opts.Storage == nil {
+		return nil, errors.New("hs: Options needs ServerName and Storage")
+	}
+	s := &Server{
+		name:      opts.ServerName,
+		baseURL:   opts.BaseURL,
+		accounts:  opts.Storage.Accounts,
+		passwords: newPasswords(),
+		client:    opts.Client,
+		log:       opts.Logger,
+		closed:    make(chan struct{}),
+	}
+	s.close = sync.OnceFunc(func() { close(s.closed) })
+	if s.client == nil {
+		s.client = remoteAddr
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if opts.SharedSecret != "" {
+		s.shared = newSharedSecret(opts.SharedSecret)
+	}
+	if opts.Failures >= 0 {
+		limiter, err := uia.NewLimiter(&uia.LimiterOptions{Burst: opts.Failures})
+		if err != nil {
+			return nil, err
+		}
+		s.limiter = limiter
+	}
+	if err := s.newEngine(opts); err != nil {
+		return nil, err
+	}
+	for _, token := range opts.Tokens {
+		err := opts.Storage.Tokens.CreateTokens(ctx, token)
+		if err != nil && !errors.Is(err, uia.ErrExists) {
+			return nil, fmt.Errorf("creating the token %q: %w", token.Value, err)
+		}
+	}
+	s.route(opts.Storage.Tokens)
+	return s, nil
+}
+
+// newEngine makes the engine, and the one operation that it guards here:
+// registration.
+func (s *Server) newEngine(opts Options) error {
+	tokens := opts.Storage.Tokens
+	accounts := registrar{s}
+	s.registration = &register.Registration{
+		Accounts:   accounts,
+		ServerName: s.name,
+		Flows:      opts.Flows,
+		Resolve:    accounts.resolve,
+	}
+	if len(opts.Flows) == 0 {
+		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
+	}
+	engine, err := uia.New(uia.Config{
+		Secret: opts.Storage.Secret,
+		Stages: []uia.Stage{
+			&uia.TokenStage{Store: tokens},
+			&uia.TokenStage{Store: tokens, AuthType: uia.TokenTypeUnstable},
+			uia.DummyStage{},
+		},
+		Operations: []uia.Operation{s.registration.Operation()},
+		Sessions:   tokens,
+		Limiter:    s.limiter,
+		Client:     s.client,
+		Logger:     s.log,
+	})
+	s.engine = engine
+	return err
+}
+
+// route lays out every endpoint. What is not here is 404 M_UNRECOGNIZED.
+func (s *Server) route(tokens uia.TokenStore) {
+	s.router = newRouter()
+	add := func(method, path string, h http.Handler) { s.router.add(method, path, h) }
+	add("GET", "/_matrix/client/versions", s.handle(s.versions))
+	add("GET", "/.well-known/matrix/client", s.handle(s.wellKnown))
+
+	validity := uia.ValidityHandler(s.engine, tokens, nil)
+	add("", uia.ValidityPath, validity)
+	add("", uia.ValidityPathUnstable, validity)
+	for _, v := range []string{"/_matrix/client/v3", "/_matrix/client/r0"} {
+		add("", v+"/register", s.registration.Handler(s.engine))
+		add("", v+"/register/available", s.registration.AvailableHandler())
+		add("GET", v+"/login", s.handle(s.loginFlows))
+		add("POST", v+"/login", s.handle(s.login))
+		add("POST", v+"/logout", s.handleAs(s.logout))
+		add("POST", v+"/logout/all", s.handleAs(s.logoutAll))
+		add("GET", v+"/account/whoami", s.handleAs(s.whoami))
+		add("GET", v+"/capabilities", s.handleAs(s.capabilities))
+		add("GET", v+"/sync", s.handleAs(s.sync))
+		add("POST", v+"/user/{user}/filter", s.handleAs(s.putFilter))
+		add("GET", v+"/user/{user}/filter/{filter}", s.handleAs(s.getFilter))
+		add("GET", v+"/pushrules", s.handleAs(s.pushRules))
+		add("GET", v+"/pushrules/{$}", s.handleAs(s.pushRules))
+		add("POST", v+"/keys/upload", s.handleAs(s.uploadKeys))
+		add("POST", v+"/keys/query", s.handleAs(s.queryKeys))
+	}
+	if s.shared != nil {
+		add("GET", "/_synapse/admin/v1/register", s.handle(s.secretNonce))
+		add("POST", "/_synapse/admin/v1/register", s.handle(s.secretRegister))
+	}
+}
+
+// ServeHTTP answers every request in Matrix JSON.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// Close ends the requests that wait for something to happen.
+func (s *Server) Close() { s.close() }
+
+// Maintain resolves what a crash has left in doubt and deletes what has expired,
+// at once and then every few minutes until ctx ends. Without it nothing goes
+// wrong, but doubts stay.
+func (s *Server) Maintain(ctx context.Context) {
+	ticker := time.NewTicker(5 * time.Minute)
+	defer ticker.Stop()
+	for {
+		if _, err := s.engine.Recover(ctx); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "recovery failed", "err", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
