@@ -67,6 +67,7 @@ type visit struct {
 	params []byte // the body without auth
 	auth   authData
 	mine   bool // this request has claimed the record
+	lost   bool // params were sent at the start, and are neither sent again nor remembered
 }
 
 // newVisit reads the request as far as it can be read without its session.
@@ -217,7 +218,10 @@ func (v *visit) settleParams() (known bool, err error) {
 		case remembered != nil:
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
-			return false, errMissingParams
+			v.lost = true
+			if !v.poll() || complete(v.flows, v.s.Completed, v.op.AnyOrder) {
+				return false, errMissingParams // a poll before that runs nothing
+			}
 		}
 		return true, nil
 	}
