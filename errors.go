@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -182,9 +183,7 @@ func internalError(cause error) *Error {
 // WriteError writes what [Answer] says of err, as [WriteJSON] does.
 func WriteError(w http.ResponseWriter, err error) {
 	status, header, body := Answer(err)
-	for name, values := range header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), header)
 	WriteJSON(w, status, body)
 }
 

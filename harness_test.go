@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -225,8 +226,6 @@ type dict = map[string]any
 // with returns parameters with an auth member.
 func with(params dict, auth dict) dict {
 	out := dict{"auth": auth}
-	for k, v := range params {
-		out[k] = v
-	}
+	maps.Copy(out, params)
 	return out
 }
