@@ -95,6 +95,7 @@ func acceptable(body []byte) bool {
 		return false
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
 	depth, ok := walk(d)
 	return ok && depth <= maxDepth
 }
