@@ -240,7 +240,9 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			}
 			next := v.opened()
 			data = v.data.with(completion{st.Type(), held})
-			data.Params = v.s.Params
+			if !v.lost { // else the stage was completed out of band
+				data.Params = v.s.Params
+			}
 			if v.mine = claim && v.completedBy(data); v.mine {
 				next, data = v.claimed(data)
 			}
