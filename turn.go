@@ -68,7 +68,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		data      *recordData
 	)
 	perform := func(ctx context.Context) error {
-		refusal, overtaken, t.spent = nil, false, nil
+		refusal, overtaken, t.spent, t.owner = nil, false, nil, ""
 		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
@@ -250,10 +250,11 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 		return nil, err
 	}
 	// It did not happen. In a transaction that is so for every error, unless only
-	// the answer to COMMIT was lost: then the use is spent.
-	if errors.Is(t.rollback(ctx, pledges), ErrSpent) {
-		// By ourselves: the response is in the record.
-		if t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+	// the answer to COMMIT was lost: then the use is spent, and we were overtaken by
+	// ourselves. If it is not held any more, another run or Recover has decided: a
+	// session that Recover has given up must not be opened again.
+	if t.rollback(ctx, pledges) != nil {
+		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
 			t.e.emit(ctx, t.spent...)
 		}
 		return nil, errOvertaken
@@ -266,20 +267,21 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 }
 
 // rollback makes what was pinned held again. What cannot be reached stays pinned
-// until Recover finds it.
-func (t *turn) rollback(ctx context.Context, pledges []pledge) (spent error) {
+// until Recover finds it. The error is ErrSpent or ErrNotHeld if something is
+// no longer this run's.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (overtaken error) {
 	for _, p := range pledges {
 		claim := p.TxClaim
 		claim.Now = t.e.now()
 		err := p.Rollback(ctx, claim)
 		switch {
-		case errors.Is(err, ErrSpent):
-			spent = err
-		case err != nil && !errors.Is(err, ErrNotHeld):
+		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
+			overtaken = err
+		case err != nil:
 			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 		}
 	}
-	return spent
+	return overtaken
 }
 
 // reopen lets the next request of the session run the operation.
