@@ -229,7 +229,9 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			}
 			next := v.opened()
 			data = v.data.with(completion{st.Type(), held})
-			data.Params = v.s.Params
+			if !v.found { // else they are as they were, perhaps known to the client alone
+				data.Params = v.s.Params
+			}
 			if v.mine = claim && v.completedBy(data); v.mine {
 				next, data = v.claimed(data)
 			}
@@ -396,7 +398,7 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	if err != nil || e.operations[t.operation] == nil || now.UnixMilli() >= t.expires {
 		return nil, errUnknownSession
 	}
-	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
+	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}"), found: true}
 	v.s = &Session{Operation: t.operation, Subject: t.subject, Target: t.target, Params: v.params, Now: now}
 	if err := v.resume(ctx, id); err != nil {
 		return nil, err

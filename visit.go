@@ -67,6 +67,7 @@ type visit struct {
 	params []byte // the body without auth
 	auth   authData
 	mine   bool // this request has claimed the record
+	found  bool // opened by the session's ID alone: it brings no parameters
 }
 
 // newVisit reads the request as far as it can be read without its session.
@@ -211,7 +212,7 @@ func (v *visit) settleParams() (known bool, err error) {
 	}
 	if len(v.params) == len("{}") {
 		switch {
-		case remembered != nil:
+		case len(remembered) > 0: // an unsealed ticket that remembers nothing has an empty slice
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
 			return false, errMissingParams
