@@ -129,10 +129,11 @@ type Engine struct {
 // stage is a Stage with what it can do, asserted once.
 type stage struct {
 	Stage
-	params  ParamsStage
-	opening OpeningStage
-	tx      TxStage
-	sweeper Sweeper
+	params   ParamsStage
+	opening  OpeningStage
+	fallback FallbackStage
+	tx       TxStage
+	sweeper  Sweeper
 }
 
 // operation is an Operation with what can be worked out beforehand.
@@ -227,6 +228,7 @@ func newStage(s Stage) *stage {
 	out := &stage{Stage: s}
 	out.params, _ = s.(ParamsStage)
 	out.opening, _ = s.(OpeningStage)
+	out.fallback, _ = s.(FallbackStage)
 	out.tx, _ = s.(TxStage)
 	out.sweeper, _ = s.(Sweeper)
 	return out
