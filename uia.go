@@ -199,6 +199,11 @@ func New(cfg Config) (*Engine, error) {
 			mistake("two stages are of type %q", s.Type())
 		default:
 			e.stages[s.Type()] = newStage(s)
+			if c, ok := s.(ConfiguredStage); ok {
+				if err := c.Configured(); err != nil {
+					mistake("stage %q: %w", s.Type(), err)
+				}
+			}
 		}
 	}
 	for _, o := range cfg.Operations {
