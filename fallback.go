@@ -82,12 +82,10 @@ func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	page, status, err := f.serve(r, st)
 	if err != nil {
-		page.Error = ""
-		status = f.explain(w.Header(), r.Context(), err, page)
+		f.Error(w, r, err, *page)
+		return
 	}
-	if err := f.pages.write(w, status, page); err != nil {
-		WriteError(w, f.e.told(r.Context(), err))
-	}
+	f.Page(w, r, status, *page)
 }
 
 // fallbackType returns the auth type that the path names; "" if it names none.
@@ -145,7 +143,8 @@ func (f *Fallback) serve(r *http.Request, st *stage) (*FallbackPage, int, error)
 	if err != nil {
 		return page, 0, err
 	}
-	page.ask(form, values)
+	shown := *form
+	page.ask(&shown, values)
 	return page, http.StatusOK, failure
 }
 

@@ -83,7 +83,10 @@ var (
 
 // ask makes the page show a form, with what was typed before.
 func (p *FallbackPage) ask(form *Form, typed url.Values) {
-	p.Form, p.Heading, p.Text = form, form.Heading, form.Text
+	if p.Heading == "" {
+		p.Heading, p.Text = form.Heading, form.Text
+	}
+	p.Form = form
 	form.Fields = slices.Clone(form.Fields)
 	for i := range form.Fields {
 		field := &form.Fields[i]
@@ -97,6 +100,26 @@ func (p *FallbackPage) ask(form *Form, typed url.Values) {
 			field.Value = values[0]
 		}
 	}
+}
+
+// Page writes a page of the host's own in the look and with the security headers of
+// the fallback page: what a link in a mail leads to, for example. A form is posted
+// to the address that the page has.
+func (f *Fallback) Page(w http.ResponseWriter, r *http.Request, status int, page FallbackPage) {
+	if page.Form != nil {
+		form := *page.Form
+		page.ask(&form, nil)
+	}
+	if err := f.pages.write(w, status, &page); err != nil {
+		WriteError(w, f.e.told(r.Context(), err))
+	}
+}
+
+// Error is Page for a request that has failed: the page says what the client may be
+// told of err, and the rest is logged.
+func (f *Fallback) Error(w http.ResponseWriter, r *http.Request, err error, page FallbackPage) {
+	status := f.explain(r.Context(), w.Header(), err, &page)
+	f.Page(w, r, status, page)
 }
 
 // First returns the name of the form's first field that can be typed into or ticked:
@@ -119,7 +142,7 @@ func (p *FallbackPage) done() {
 }
 
 // explain makes the page say what went wrong, and returns the status.
-func (f *Fallback) explain(header http.Header, ctx context.Context, err error, page *FallbackPage) int {
+func (f *Fallback) explain(ctx context.Context, header http.Header, err error, page *FallbackPage) int {
 	err = f.e.told(ctx, err)
 	status, extra, _ := Answer(err)
 	for name, values := range extra {
