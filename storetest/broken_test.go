@@ -156,7 +156,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 
 // fails runs a case on a store and returns why it fails, or "".
 func fails(ctx context.Context, c promise, b *broken) string {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	r := new(recorder)
 	done := make(chan struct{})
