@@ -1,6 +1,7 @@
 package uia
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
 	run  Operate
+	late bool // Recover was faster, and so perhaps was another run that it overtook
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -158,7 +160,8 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 	for _, p := range pledges {
 		err := p.Commit(ctx, p.TxClaim, userID)
 		if errors.Is(err, ErrSpent) && t.inTx == nil {
-			continue // for this session's key, and so for what this run has made: Recover was faster
+			t.late = true
+			continue // for this session's key, and so for what this run has made
 		}
 		if err != nil {
 			return err
@@ -191,6 +194,10 @@ func (t *turn) conclude(ctx context.Context, response json.RawMessage) (json.Raw
 		if t.rec.Revision == 0 {
 			break
 		}
+	}
+	err = cmp.Or(err, ErrConflict)
+	if t.late {
+		return nil, err // another run may be told something else, and be recorded
 	}
 	// The operation did take effect: the client is told so, even if a repeated
 	// request will not be.
