@@ -40,7 +40,11 @@ type farm struct {
 	workers  []*worker
 	clients  atomic.Int64
 
-	registered, refused, failed atomic.Int64
+	fickle          bool // a client that meets an error may give up
+	refused, failed atomic.Int64
+	recovered       uia.RecoverReport
+	mu              sync.Mutex
+	told            map[string]string // user ID to token: who was told that there is an account
 }
 
 // worker is a process that can be killed and started again.
@@ -70,6 +74,7 @@ func newFarm(t *testing.T, b backend, o farmOptions) *farm {
 		dsn = b.dsn(t)
 	}
 	f := &farm{t: t, config: workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, ClaimTTL: o.claimTTL, Conns: max(o.conns, 8)}}
+	f.told = map[string]string{}
 	f.db, f.store = b.open(t, dsn)
 	require.NoError(t, f.store.Migrate(t.Context()))
 	f.accounts = f.db
@@ -201,7 +206,9 @@ func (f *farm) register(ctx context.Context, token string) (bool, error) {
 			if r.UserID != "@"+user+":test" {
 				return false, fmt.Errorf("%s was told that he is %q", user, r.UserID)
 			}
-			f.registered.Add(1)
+			f.mu.Lock()
+			f.told[r.UserID] = token
+			f.mu.Unlock()
 			return true, nil
 		case err == nil && r.status == http.StatusUnauthorized && r.ErrCode == "M_UNAUTHORIZED":
 			f.refused.Add(1)
@@ -221,6 +228,9 @@ func (f *farm) register(ctx context.Context, token string) (bool, error) {
 		default:
 			last = fmt.Sprint(r, err)
 			f.failed.Add(1)
+			if f.fickle && rand.IntN(5) == 0 {
+				return false, nil
+			}
 		}
 		if err := wait(ctx, pause); err != nil {
 			return false, err
@@ -300,7 +310,9 @@ func (f *farm) recover() {
 	require.NoError(f.t, err)
 	defer a.close()
 	for {
-		_, err := a.engine.Recover(ctx)
+		report, err := a.engine.Recover(ctx)
+		f.recovered.Committed += report.Committed
+		f.recovered.Released += report.Released
 		uses, err2 := f.store.PinnedUses(ctx, time.Now().Add(24*time.Hour), 1)
 		if err == nil && err2 == nil && len(uses) == 0 {
 			return
@@ -336,9 +348,13 @@ func (f *farm) check(allowed map[string]int64) {
 	read(f.accounts, `SELECT key, user_id, token FROM accounts WHERE user_id IS NOT NULL`, accounts)
 	read(f.db, `SELECT session, user_id, token FROM uia_uses WHERE state = 3`, uses)
 	assert.Equal(f.t, accounts, uses, "every account has its use, every use its account")
-	made := map[string]int64{}
+	made, users := map[string]int64{}, map[string]string{}
 	for _, a := range accounts {
 		made[a.token]++
+		users[a.user] = a.token
+	}
+	for user, token := range f.told {
+		assert.Equal(f.t, token, users[user], "%s was told that there is an account", user)
 	}
 	for token, limit := range allowed {
 		t, err := f.store.Token(ctx, token, time.Now())
@@ -368,4 +384,11 @@ func (f *farm) watch() (stop func()) {
 		}
 	})
 	return func() { cancel(); wg.Wait() }
+}
+
+func isExists(err error) bool { return errors.Is(err, uia.ErrExists) }
+
+func (f *farm) log() {
+	f.t.Logf("%d registered, %d refused, %d answers were errors; in doubt afterwards and spent %d, given back %d",
+		len(f.told), f.refused.Load(), f.failed.Load(), f.recovered.Committed, f.recovered.Released)
 }

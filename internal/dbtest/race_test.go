@@ -47,5 +47,5 @@ func (f *farm) race(t *testing.T, n int) {
 	}
 	stop()
 	f.check(allowed)
-	t.Logf("%d registered, %d refused, %d answers were errors", f.registered.Load(), f.refused.Load(), f.failed.Load())
+	f.log()
 }
