@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -71,9 +72,7 @@ func (m *model) copied() (undo func()) {
 	for i, u := range uses {
 		uses[i] = new(*u)
 	}
-	for k, r := range m.records {
-		records[k] = r
-	}
+	maps.Copy(records, m.records)
 	return func() { m.tokens, m.uses, m.records = tokens, uses, records }
 }
 
