@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -172,16 +170,4 @@ func (e *Engine) enter(key string) (leave func()) {
 		}
 		close(done)
 	}
-}
-
-// call runs the operation, and makes an error of a panic.
-func (t *turn) call(ctx context.Context) (r Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("uia: operation %s panicked: %v\n%s", t.op.Name, p, debug.Stack())
-		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, t.e.cfg.ClaimTTL*4/5)
-	defer cancel()
-	return t.run(ctx, t.s)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -242,8 +243,6 @@ type dict = map[string]any
 // with returns parameters with an auth member.
 func with(params dict, auth dict) dict {
 	out := dict{"auth": auth}
-	for k, v := range params {
-		out[k] = v
-	}
+	maps.Copy(out, params)
 	return out
 }

@@ -2,10 +2,10 @@ package uia_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
@@ -14,194 +14,145 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-var errBroken = errors.New("connection lost: a detail that no client must see")
-
-// failure is a way in which an operation does not succeed.
-type failure struct {
-	name    string
-	operate func(t *testing.T, h *homeserver) uia.Operate
-	status  int
-	done    bool // whether the account is made all the same
+func TestOperationsAreIndependent(t *testing.T) {
+	h := newHomeserver(t, setup{})
+	h.token("abc", 1)
+	registration := h.open(dict{"username": "alice"})
+	deletion := h.send("DELETE", "/devices/A", "@a:test", dict{"reason": "lost"})
+	assert.Equal(t, []any{dict{"stages": []any{"m.login.password"}}}, deletion.JSON["flows"])
+	h.post(dict{"auth": submitToken(registration, "abc")}).is(t, 401, "")
+	h.send("DELETE", "/devices/A", "@a:test", dict{"auth": submitPassword(deletion.session(), "wrong")}).is(t, 401, "M_FORBIDDEN")
+	h.send("DELETE", "/devices/A", "@a:test", dict{"auth": submitPassword(deletion.session(), "right")}).is(t, 200, "")
+	h.post(dict{"auth": submitDummy(registration)}).is(t, 200, "")
+	assert.Equal(t, []string{"@a:test/A"}, h.deletes)
+	assert.Equal(t, 1, h.accounts.count())
 }
 
-// These leave it open whether the operation took effect.
-var doubtful = []failure{
-	{"an error before the effect", func(*testing.T, *homeserver) uia.Operate {
-		return func(context.Context, *uia.Session) (uia.Result, error) { return uia.Result{}, errBroken }
-	}, 500, false},
-	{"an error after the effect", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			r, _ := h.accounts.create(ctx, s)
-			return r, errBroken
-		}
-	}, 500, true},
-	{"a panic before the effect", func(*testing.T, *homeserver) uia.Operate {
-		return func(context.Context, *uia.Session) (uia.Result, error) { panic(errBroken) }
-	}, 500, false},
-	{"a panic after the effect", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			_, _ = h.accounts.create(ctx, s)
-			panic(errBroken)
-		}
-	}, 500, true},
-	{"a timeout", func(*testing.T, *homeserver) uia.Operate {
-		return func(ctx context.Context, _ *uia.Session) (uia.Result, error) {
-			<-ctx.Done()
-			return uia.Result{}, ctx.Err()
-		}
-	}, 500, false},
-	{"no user to book the use to", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			_, err := h.accounts.create(ctx, s)
-			return uia.Result{}, err
-		}
-	}, 500, true},
-	{"a body that does not encode", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			r, err := h.accounts.create(ctx, s)
-			r.Body = func() {}
-			return r, err
-		}
-	}, 500, true},
+func TestOperationSeesItsSession(t *testing.T) {
+	h := newHomeserver(t, setup{flows: []uia.Flow{flowT}})
+	meta := json.RawMessage(`{"role":"friend"}`)
+	require.NoError(t, h.store.CreateTokens(t.Context(), uia.Token{Value: "abc", Meta: meta}))
+	var got uia.Session
+	h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		got = *s
+		return h.accounts.create(ctx, s)
+	}
+	s := h.open(dict{"username": "alice", "n": 1})
+	h.post(with(dict{"username": "alice", "n": 1}, submitToken(s, "abc"))).is(t, 200, "")
+	assert.Equal(t, s, got.ID)
+	assert.True(t, strings.HasPrefix(got.Key, "register."))
+	assert.NotContains(t, got.Key, s)
+	assert.Equal(t, "register", got.Operation)
+	assert.Equal(t, []string{uia.TokenType}, got.Completed)
+	assert.True(t, got.Has(uia.TokenType))
+	assert.False(t, got.Has("m.login.dummy"))
+	assert.Equal(t, "192.0.2.1", got.Client.String())
+	assert.JSONEq(t, `{"username":"alice","n":1}`, string(got.Params))
+	token, ok := got.Token()
+	assert.True(t, ok)
+	assert.Equal(t, "abc", token.Token)
+	assert.JSONEq(t, string(meta), string(token.Meta))
+	assert.Nil(t, got.Result("m.login.dummy"))
+	assert.Empty(t, got.Opening("m.login.dummy"))
 }
 
-// eachDoubt sets the stage: a final request has failed in each of the ways.
-func eachDoubt(t *testing.T, test func(t *testing.T, h *homeserver, f failure, final dict)) {
-	for _, f := range doubtful {
-		t.Run(f.name, func(t *testing.T) {
-			bothFlows(t, func(t *testing.T, flow uia.Flow) {
-				synctest.Test(t, func(t *testing.T) {
-					h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
-					h.token("abc", 1)
-					_, final := h.ready(flow, "alice", "abc")
-					h.operate = f.operate(t, h)
-					a := h.post(final)
-					require.Equal(t, f.status, a.Status)
-					require.JSONEq(t, `{"errcode":"M_UNKNOWN","error":"Internal server error"}`, a.Body)
-					h.operate = h.accounts.create
-					test(t, h, f, final)
-				})
-			})
-		})
+func TestAnyOrder(t *testing.T) {
+	anyOrder := func(c *uia.Config) { c.Operations[0].AnyOrder = true }
+	flows := []uia.Flow{{"first", "second", "m.login.dummy"}, {"second", "m.login.password"}}
+	for _, order := range [][]string{
+		{"first", "second", "m.login.dummy"}, {"m.login.dummy", "second", "first"}, {"second", "m.login.dummy", "first"},
+	} {
+		h := newProbed(t, func(c *uia.Config) { anyOrder(c); c.Operations[0].Flows = flows })
+		s := h.open(dict{"username": "alice"})
+		for i, typ := range order[:2] {
+			a := h.post(dict{"auth": submit(s, typ)})
+			a.is(t, 401, "")
+			assert.Equal(t, order[:i+1], a.completed())
+		}
+		h.post(dict{"auth": submitPassword(s, "right")}).is(t, 401, "M_FORBIDDEN") // of the other flow
+		h.post(dict{"auth": submit(s, order[2])}).is(t, 200, "")
 	}
 }
 
-// state returns the state of the one use of a token, zero if there is none.
-func (h *homeserver) state(token string) uia.UseState {
-	h.t.Helper()
-	uses := h.uses(token)
-	if len(uses) == 0 {
-		return 0
+func TestFlowsFor(t *testing.T) {
+	var flows []uia.Flow
+	var problem error
+	h := newProbed(t, func(c *uia.Config) {
+		c.Operations[1].Flows = nil
+		c.Operations[1].Resolve = uia.NotDone
+		c.Operations[1].FlowsFor = func(_ context.Context, r uia.Request) ([]uia.Flow, error) {
+			if r.Subject == "@passkey:test" {
+				return []uia.Flow{{"first"}}, nil
+			}
+			return flows, problem
+		}
+	})
+	del := func(user string, body dict) answer { return h.send("DELETE", "/devices/A", user, body) }
+	flows = []uia.Flow{{"m.login.password"}}
+
+	a := del("@passkey:test", dict{})
+	assert.Equal(t, []any{dict{"stages": []any{"first"}}}, a.JSON["flows"])
+	del("@passkey:test", dict{"auth": submitPassword(a.session(), "right")}).is(t, 401, "M_FORBIDDEN")
+	del("@passkey:test", dict{"auth": submit(a.session(), "first")}).is(t, 200, "")
+
+	a = del("@a:test", dict{})
+	assert.Equal(t, []any{dict{"stages": []any{"m.login.password"}}}, a.JSON["flows"])
+	flows = []uia.Flow{{"second"}} // the session keeps what it was opened with
+	again := del("@a:test", dict{"auth": dict{"session": a.session()}})
+	assert.Equal(t, a.JSON["flows"], again.JSON["flows"])
+	del("@a:test", dict{"auth": submitPassword(a.session(), "right")}).is(t, 200, "")
+
+	problem = uia.NewError(403, spec.Forbidden("You have no way to authenticate."))
+	del("@a:test", dict{}).is(t, 403, "M_FORBIDDEN")
+	problem = errors.New("directory down")
+	del("@a:test", dict{}).is(t, 500, "M_UNKNOWN")
+	problem = nil
+	for _, wrong := range [][]uia.Flow{nil, {}, {{}}, {{"m.nowhere"}}, {{"first"}, {"first", "second"}}} {
+		flows = wrong
+		del("@a:test", dict{}).is(t, 500, "M_UNKNOWN")
 	}
-	require.Len(h.t, uses, 1)
-	return uses[0].State
+	h.meter.reset()
+	flows = []uia.Flow{{"first"}}
+	del("@a:test", dict{})
+	h.meter.untouched(t)
 }
 
-func TestDoubtKeepsTheUsePinned(t *testing.T) {
-	eachDoubt(t, func(t *testing.T, h *homeserver, _ failure, final dict) {
-		assert.Equal(t, uia.Pinned, h.state("abc"))
-		wait(t, 24*time.Hour)
-		assert.Equal(t, uia.Pinned, h.state("abc"), "time does not decide it")
-		assert.Equal(t, 401, h.register("bob", "abc").Status, "nor does somebody else who wants it")
-	})
-}
-
-func TestDoubtIsSettledByTryingAgain(t *testing.T) {
-	eachDoubt(t, func(t *testing.T, h *homeserver, f failure, final dict) {
-		a := h.post(final)
-		assert.Equal(t, 200, a.Status, a.Body)
-		assert.Equal(t, "@alice:test", a.JSON["user_id"])
-		assert.Equal(t, a.Body, h.post(final).Body)
-		h.oneAccount("abc")
-	})
-}
-
-// A second run that refuses says nothing of the first one: Resolve decides.
-func TestDoubtThenRefusal(t *testing.T) {
-	eachDoubt(t, func(t *testing.T, h *homeserver, f failure, final dict) {
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, uia.NewError(400, spec.InvalidUsername("no such name"))
-		}
-		a := h.post(final)
-		if f.done {
-			assert.Equal(t, 403, a.Status, "it is finished, and its response lost: %s", a.Body)
-			h.oneAccount("abc")
-			return
-		}
-		assert.Equal(t, 400, a.Status)
-		assert.Equal(t, "M_INVALID_USERNAME", a.errcode())
-		assert.Zero(t, h.state("abc"), "the use is given back")
-		h.operate = h.accounts.create
-		a = h.post(final)
-		assert.Equal(t, 400, a.Status, "under this key it can never succeed: %s", a.Body)
-		assert.Equal(t, "M_UNKNOWN", a.errcode())
-		assert.Equal(t, 200, h.register("bob", "abc").Status)
-		h.oneAccount("abc")
-	})
-}
-
-func TestRefusalLeavesTheSessionComplete(t *testing.T) {
-	bothFlows(t, func(t *testing.T, flow uia.Flow) {
-		synctest.Test(t, func(t *testing.T) {
-			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
-			h.token("abc", 1)
-			_, final := h.ready(flow, "alice", "abc")
-			h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-				return uia.Result{}, uia.NewError(403, spec.Forbidden("not on a Sunday"))
+func TestFlowsForThatNameAStageNoMore(t *testing.T) {
+	build := func(stages ...uia.Stage) *homeserver {
+		return newHomeserver(t, setup{change: func(c *uia.Config) {
+			c.Stages = append(c.Stages, stages...)
+			c.Operations[1].Flows, c.Operations[1].Resolve = nil, uia.NotDone
+			c.Operations[1].FlowsFor = func(context.Context, uia.Request) ([]uia.Flow, error) {
+				if len(stages) == 0 {
+					return []uia.Flow{{"m.login.password"}}, nil
+				}
+				return []uia.Flow{{"first"}}, nil
 			}
-			a := h.post(final)
-			assert.Equal(t, 403, a.Status)
-			assert.JSONEq(t, `{"errcode":"M_FORBIDDEN","error":"not on a Sunday"}`, a.Body)
-			assert.Equal(t, uia.Held, h.state("abc"))
-			wait(t, time.Hour/2) // longer than a hold lasts
-			h.operate = h.accounts.create
-			final["username"] = "bob"
-			a = h.post(final)
-			assert.Equal(t, 200, a.Status, a.Body)
-			assert.Equal(t, "@bob:test", a.JSON["user_id"])
-			h.oneAccount("abc")
-		})
-	})
+		}})
+	}
+	s := build(&probe{typ: "first"}).send("DELETE", "/devices/A", "@a:test", dict{}).session()
+	build().send("DELETE", "/devices/A", "@a:test", dict{"auth": submit(s, "first")}).is(t, 400, "M_UNKNOWN")
+
+	// A session of static flows is none of FlowsFor's, and the other way round.
+	static := newHomeserver(t, setup{})
+	static.send("DELETE", "/devices/A", "@a:test", dict{"auth": submit(s, "first")}).is(t, 400, "M_UNKNOWN")
+	s = static.send("DELETE", "/devices/A", "@a:test", dict{}).session()
+	build().send("DELETE", "/devices/A", "@a:test", dict{"auth": submitPassword(s, "right")}).is(t, 400, "M_UNKNOWN")
 }
 
-// An operation that ignores its context and outlives its claim still counts if
-// nobody has taken over.
-func TestLateOperationThatNobodyOvertook(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHomeserver(t, setup{})
-		h.token("abc", 1)
-		h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			deadline, ok := ctx.Deadline()
-			assert.True(t, ok && time.Until(deadline) < time.Minute, "it is told to end before its claim does")
-			wait(t, time.Hour/2)
-			return h.accounts.create(ctx, s)
-		}
-		_, final := h.ready(flowTD, "alice", "abc")
-		a := h.post(final)
-		assert.Equal(t, 200, a.Status, a.Body)
-		assert.Equal(t, a.Body, h.post(final).Body)
-		h.oneAccount("abc")
-	})
-}
-
-func TestHangUpDoesNotCancelTheOperation(t *testing.T) {
-	bothFlows(t, func(t *testing.T, flow uia.Flow) {
-		synctest.Test(t, func(t *testing.T) {
-			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
-			h.token("abc", 1)
-			_, final := h.ready(flow, "alice", "abc")
-			ctx, hangUp := context.WithCancel(t.Context())
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-				hangUp()
-				wait(t, time.Second)
-				assert.NoError(t, ctx.Err())
-				return h.accounts.create(ctx, s)
+func TestSessionsThatWouldNotOpenAgainAreNotIssued(t *testing.T) {
+	h := newHomeserver(t, setup{change: func(c *uia.Config) {
+		c.Operations[1].Flows, c.Operations[1].Resolve = nil, uia.NotDone
+		c.Operations[1].FlowsFor = func(context.Context, uia.Request) ([]uia.Flow, error) {
+			flows := make([]uia.Flow, 0, 400)
+			for i := range 400 {
+				flows = append(flows, uia.Flow{"stage" + string(rune('a'+i/20)) + string(rune('a'+i%20)), "m.login.dummy"})
 			}
-			first := h.postCtx(ctx, final)
-			assert.Equal(t, 200, first.Status, first.Body)
-			assert.Equal(t, first.Body, h.post(final).Body, "the client that comes back finds the response")
-			assert.Equal(t, 1, h.accounts.runs)
-			h.oneAccount("abc")
-		})
-	})
+			return flows, nil
+		}
+		for i := range 400 {
+			c.Stages = append(c.Stages, &probe{typ: "stage" + string(rune('a'+i/20)) + string(rune('a'+i%20))})
+		}
+	}})
+	h.send("DELETE", "/devices/A", "@a:test", dict{}).is(t, 500, "M_UNKNOWN") // the host's mistake, and told at once
 }

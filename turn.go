@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -17,7 +19,12 @@ type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
 	run  Operate
-	late bool // Recover was faster, and so perhaps was another run that it overtook
+
+	// What a transaction has yet to commit: the events to tell then, and the owner of
+	// the record by which its commit is recognised.
+	spent []Event
+	owner string
+	late  bool // Recover was faster, and so perhaps was another run that it overtook
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -45,6 +52,10 @@ func (t *turn) doubt() bool { return t.inTx == nil && t.data.Doubt }
 func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	defer t.e.enter(t.s.Key)()
 	ctx = context.WithoutCancel(ctx)
+	left := t.rec.Claimed.Sub(t.e.now())
+	if left <= 0 {
+		return nil, errOvertaken // the host took its time: claim it once more
+	}
 	pledges := t.pledges()
 	if err := t.begin(ctx, pledges); errors.Is(err, ErrSpent) {
 		return t.alreadyDone(ctx)
@@ -59,8 +70,8 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		data      *recordData
 	)
 	perform := func(ctx context.Context) error {
-		refusal, overtaken = nil, false
-		result, err := t.call(ctx)
+		refusal, overtaken, t.spent, t.owner = nil, false, nil, ""
+		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
 			return err
@@ -76,6 +87,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 			var next Record
 			next, data = t.finished(response)
 			finished, err = t.store(ctx, next, data)
+			t.owner = finished.Owner
 		}
 		overtaken = errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) || errors.Is(err, ErrConflict)
 		return err
@@ -86,11 +98,12 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 			return t.conclude(ctx, response)
 		}
 	} else {
-		limited, cancel := context.WithTimeout(ctx, t.e.cfg.ClaimTTL)
+		limited, cancel := context.WithTimeout(ctx, left)
 		err = t.inTx(limited, perform)
 		cancel()
 		if err == nil {
 			t.adopt(finished, data)
+			t.e.emit(ctx, t.spent...)
 			return response, nil
 		}
 	}
@@ -98,6 +111,25 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		return nil, errOvertaken
 	}
 	return t.failed(ctx, pledges, refusal, err)
+}
+
+// overtaken reports whether another request has changed the record since this one
+// claimed it.
+func (t *turn) overtaken(ctx context.Context) bool {
+	changed, err := t.changed(ctx)
+	return err == nil && changed
+}
+
+// call runs the operation, and makes an error of a panic.
+func (t *turn) call(ctx context.Context, limit time.Duration) (r Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("uia: operation %s panicked: %v\n%s", t.op.Name, p, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return t.run(ctx, t.s)
 }
 
 // wrapUp bounds what follows the operation. Inside a transaction the context that
@@ -130,6 +162,8 @@ func (t *turn) begin(ctx context.Context, pledges []pledge) error {
 		switch {
 		case errors.Is(err, ErrSpent):
 			return err
+		case lost && t.overtaken(ctx):
+			return errOvertaken
 		case lost && t.doubt():
 			// Recover has decided that the earlier run did not happen, and that this key
 			// never will.
@@ -165,6 +199,12 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 		}
 		if err != nil {
 			return err
+		}
+		ev := UseSpent{about(p.Key, p.Type()), heldToken(p.Result), userID}
+		if t.inTx == nil {
+			t.e.emit(ctx, ev)
+		} else {
+			t.spent = append(t.spent, ev)
 		}
 	}
 	return nil
@@ -221,6 +261,9 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 	// ourselves. If it is not held any more, another run or Recover has decided: a
 	// session that Recover has given up must not be opened again.
 	if t.rollback(ctx, pledges) != nil {
+		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+			t.e.emit(ctx, t.spent...)
+		}
 		return nil, errOvertaken
 	}
 	t.reopen(ctx, false)
@@ -271,7 +314,9 @@ func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (js
 	}
 	if !outcome.Done {
 		for _, p := range pledges {
-			if err := p.Release(ctx, p.TxClaim, nil); err != nil && !errors.Is(err, ErrNotHeld) {
+			if err := p.Release(ctx, p.TxClaim, nil); err == nil {
+				t.e.emit(ctx, UseReleased{about(p.Key, p.Type()), heldToken(p.Result)})
+			} else if !errors.Is(err, ErrNotHeld) {
 				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 			}
 		}

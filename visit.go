@@ -30,7 +30,10 @@ type Request struct {
 	Body []byte
 }
 
-const maxTarget = 1024
+const (
+	maxTarget  = 1024
+	maxOpening = 512
+)
 
 var (
 	errUnknownSession = NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired. Please start again."))
@@ -65,6 +68,7 @@ type visit struct {
 	auth   authData
 	mine   bool   // this request has claimed the record
 	nonce  string // Record.Owner of the revision that this request has written last
+	lost   bool   // params were sent at the start, and are neither sent again nor remembered
 }
 
 // newVisit reads the request as far as it can be read without its session.
@@ -122,17 +126,26 @@ func (v *visit) open(ctx context.Context, r Request) error {
 	if len(v.params) > len("{}") {
 		v.ticket.digest = paramsDigest(v.params)
 		v.ticket.remembered = remember(v.params, v.op.Remember)
+		if !v.op.Mutable && len(v.ticket.remembered) < len(v.params) {
+			v.ticket.remembered = nil // a part of frozen parameters is other parameters
+		}
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
 		if err != nil {
 			return err
 		}
+		if len(state) > maxOpening {
+			return errors.New("uia: the opening of stage " + st.Type() + " is too long")
+		}
 		if state != "" {
 			v.ticket.openings = append(v.ticket.openings, st.Type(), state)
 		}
 	}
 	id, digest := v.keys.seal(v.ticket)
+	if len(id) > maxSessionID {
+		return errors.New("uia: the session of operation " + r.Operation + " is too large to be sealed")
+	}
 	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(r.Operation, digest), v.ticket.openings
 	v.rec.Key = v.s.Key
 	return nil
@@ -203,10 +216,13 @@ func (v *visit) settleParams() (known bool, err error) {
 	}
 	if len(v.params) == len("{}") {
 		switch {
-		case remembered != nil:
+		case len(remembered) > 0: // an unsealed ticket that remembers nothing has an empty slice
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
-			return false, errMissingParams
+			v.lost = true
+			if !v.poll() || complete(v.flows, v.s.Completed, v.op.AnyOrder) {
+				return false, errMissingParams // a poll before that runs nothing
+			}
 		}
 		return true, nil
 	}

@@ -3,7 +3,8 @@
 //
 //	go run ./examples/homeserver
 //
-// prints everything that is needed to register a first account.
+// prints everything that is needed to register a first account. It keeps
+// everything in the file homeserver.db, or wherever -db says.
 package main
 
 import (
@@ -48,6 +49,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	conf.options.Storage = storage
 	conf.options.Logger = slog.New(slog.NewTextHandler(stderr, nil))
+	hints, err := newHints(ctx, storage, conf.options)
+	if err != nil {
+		return err
+	}
 	server, err := hs.New(ctx, conf.options)
 	if err != nil {
 		return err
@@ -56,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	printHints(stdout, "http://"+listener.Addr().String(), conf.options)
+	hints.print(stdout, "http://"+listener.Addr().String())
 
 	maintained := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
