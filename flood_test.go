@@ -19,9 +19,9 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// limited is a homeserver with the default limiter, whose clock is ahead by this
+// limiting is a homeserver with the default limiter, whose clock is ahead by this
 // much.
-func limited(t *testing.T, ahead *atomic.Int64, s setup) *homeserver {
+func limiting(t *testing.T, ahead *atomic.Int64, s setup) *homeserver {
 	s.change = func(c *uia.Config) {
 		c.Logger = slog.New(slog.DiscardHandler)
 		c.Limiter = newLimiter(t, &uia.LimiterOptions{Now: func() time.Time {
@@ -95,7 +95,7 @@ func TestFloodLeavesNothingBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var calls counting
 			var ahead atomic.Int64
-			h := limited(t, &ahead, setup{store: calls.store()})
+			h := limiting(t, &ahead, setup{store: calls.store()})
 			h.token("abc", 1)
 			session = h.post(dict{}).session()
 			h.flood(100, flood.body) // what is made once is made now
@@ -122,7 +122,7 @@ func TestFloodLeavesNothingBehind(t *testing.T) {
 func TestHonestUsersBehindOneAddress(t *testing.T) {
 	const users = 1000
 	bothFlows(t, func(t *testing.T, flow uia.Flow) {
-		h := limited(t, new(atomic.Int64), setup{flows: []uia.Flow{flow}})
+		h := limiting(t, new(atomic.Int64), setup{flows: []uia.Flow{flow}})
 		h.token("abc", users)
 		var refused atomic.Int64
 		together(users, func(i int) any {
