@@ -12,7 +12,7 @@ import (
 // that was given up makes none.
 func TestRegistrarIsIdempotent(t *testing.T) {
 	onEach(t, func(t *testing.T, database func(*testing.T) string) {
-		testIdempotent(t, newServerOn(t, database(t)))
+		testIdempotent(t, newServerOn(t, mustOpen(t, database(t))))
 	})
 }
 
