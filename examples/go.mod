@@ -6,6 +6,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/matrix-org/gomatrixserverlib v0.0.0-20260506075950-c9c468727353
 	github.com/matrix-uia/uia v0.0.0
+	github.com/matrix-uia/uia/internal/dbtest v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/crypto v0.58.0
 	maunium.net/go/mautrix v0.28.0
