@@ -48,7 +48,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	conf.options.Storage = storage
 	conf.options.Logger = slog.New(slog.NewTextHandler(stderr, nil))
+	conf.options.Audit = conf.options.Logger.With("log", "audit")
+	if conf.audit != "" {
+		file, err := os.OpenFile(conf.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		conf.options.Audit = slog.New(slog.NewJSONHandler(file, nil))
+	}
 	server, err := hs.New(ctx, conf.options)
+	if err != nil {
+		return err
+	}
+	adminLine, err := makeAdmin(ctx, server, conf)
 	if err != nil {
 		return err
 	}
@@ -57,6 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	printHints(stdout, "http://"+listener.Addr().String(), conf.options)
+	fmt.Fprint(stdout, adminLine)
 
 	maintained := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,6 +83,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		<-maintained
 	}()
 	return serve(ctx, listener, server)
+}
+
+// makeAdmin makes the account of the server admin that is asked for, and returns
+// what to print about it.
+func makeAdmin(ctx context.Context, server *hs.Server, conf config) (string, error) {
+	if conf.admin.Localpart == "" {
+		return "", nil
+	}
+	made, err := server.EnsureAdmin(ctx, conf.admin)
+	line := "admin       " + conf.admin.Localpart
+	switch {
+	case err != nil:
+		return "", err
+	case !made:
+		line += " (was there already, with the password it has)"
+	case conf.generated:
+		line += " with the password " + conf.admin.Password
+	}
+	return line + "\n", nil
 }
 
 // serve answers requests until ctx ends, and then lets those under way finish.

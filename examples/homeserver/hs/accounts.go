@@ -59,6 +59,11 @@ type Accounts interface {
 	// User returns the user of this localpart, or ErrNotFound.
 	User(ctx context.Context, localpart string) (User, error)
 
+	// Users returns at most limit users in the order of their localparts, without the
+	// first offset of them, whose localpart contains a text; "" is in all. The total
+	// counts them all.
+	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
+
 	// Bury decides whether a registration took place. It returns the account made
 	// with this key. If there is none it returns ErrNotFound, and from then on no
 	// account can be made with the key: "not made" is an answer that stays true.
