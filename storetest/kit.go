@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -282,8 +283,12 @@ func show(v any) string {
 	case uia.Use:
 		return fmt.Sprintf("%s/%s until %s user %q made %s changed %s", v.Token, row(v), show(v.Until), v.UserID, show(v.Made), show(v.Changed))
 	case uia.Record:
-		return fmt.Sprintf("%q revision %d state %d attempt %d owner %q claimed %s expires %s data %q",
-			v.Key, v.Revision, v.State, v.Attempt, v.Owner, show(v.Claimed), show(v.Expires), v.Data)
+		data := fmt.Sprintf("%q", v.Data[:min(300, len(v.Data))])
+		if len(v.Data) > 300 {
+			data += fmt.Sprintf(" and more, %d bytes of SHA-256 %x", len(v.Data), sha256.Sum256(v.Data))
+		}
+		return fmt.Sprintf("%q revision %d state %d attempt %d owner %q claimed %s expires %s data %s",
+			v.Key, v.Revision, v.State, v.Attempt, v.Owner, show(v.Claimed), show(v.Expires), data)
 	}
 	return fmt.Sprint(v)
 }

@@ -36,7 +36,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs := flag.NewFlagSet("homeserver", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:8008", "serve HTTP at this `address`")
-	fs.StringVar(&c.db, "db", "memory", "keep everything in this `database`: \"memory\"")
+	fs.StringVar(&c.db, "db", "homeserver.db",
+		"keep everything in this `database`: the file of a SQLite database, a PostgreSQL URL (postgres://...), or \"memory\"")
 	fs.StringVar(&c.options.ServerName, "server-name", "localhost", "the `name` that user IDs end in")
 	fs.StringVar(&c.options.SharedSecret, "registration-shared-secret", "",
 		"let tools that know this `secret` make accounts through /_synapse/admin/v1/register")
@@ -49,7 +50,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 			return err
 		})
 	failures := fs.Int("failures", 60, "wrong tokens and passwords that a client may send at once; 0 means any `number`")
-	fs.Func("token", "make this registration token, `VALUE[:uses]`; can be repeated", func(s string) error {
+	fs.Func("token", "make this registration token, `VALUE[:uses]`, unless there is one of this value; can be repeated", func(s string) error {
 		token, err := parseToken(s)
 		c.options.Tokens = append(c.options.Tokens, token)
 		return err
@@ -80,7 +81,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	wantsToken := slices.ContainsFunc(c.options.Flows, func(f uia.Flow) bool { return slices.Contains(f, typeToken) })
 	if len(c.options.Tokens) == 0 && wantsToken {
-		c.options.Tokens = []uia.Token{newToken(uia.GenerateToken(16), new(int64(1)))}
+		token := newToken(uia.GenerateToken(16), new(int64(1)))
+		token.Expires = token.Created.Add(24 * time.Hour) // every start makes one, and the database keeps them
+		c.options.Tokens = []uia.Token{token}
 	}
 	return c, nil
 }

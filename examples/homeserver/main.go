@@ -3,7 +3,8 @@
 //
 //	go run ./examples/homeserver
 //
-// prints everything that is needed to register a first account.
+// prints everything that is needed to register a first account. It keeps
+// everything in the file homeserver.db, or wherever -db says.
 package main
 
 import (
@@ -48,14 +49,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	conf.options.Storage = storage
 	conf.options.Logger = slog.New(slog.NewTextHandler(stderr, nil))
-	conf.options.Audit = conf.options.Logger.With("log", "audit")
-	if conf.audit != "" {
-		file, err := os.OpenFile(conf.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		conf.options.Audit = slog.New(slog.NewJSONHandler(file, nil))
+	audit, err := openAudit(conf)
+	if err != nil {
+		return err
+	}
+	defer audit.Close()
+	conf.options.Audit = audit.Logger
+	hints, err := newHints(ctx, storage, conf.options)
+	if err != nil {
+		return err
 	}
 	server, err := hs.New(ctx, conf.options)
 	if err != nil {
@@ -69,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	printHints(stdout, "http://"+listener.Addr().String(), conf.options)
+	hints.print(stdout, "http://"+listener.Addr().String())
 	fmt.Fprint(stdout, adminLine)
 
 	maintained := make(chan struct{})
@@ -83,6 +85,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		<-maintained
 	}()
 	return serve(ctx, listener, server)
+}
+
+// auditLog is where events are written.
+type auditLog struct {
+	*slog.Logger
+	io.Closer
+}
+
+// openAudit opens the file that the audit log is kept in; if none is named, the log
+// takes its lines too.
+func openAudit(conf config) (auditLog, error) {
+	if conf.audit == "" {
+		return auditLog{conf.options.Logger.With("log", "audit"), io.NopCloser(nil)}, nil
+	}
+	file, err := os.OpenFile(conf.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return auditLog{}, err
+	}
+	return auditLog{slog.New(slog.NewJSONHandler(file, nil)), file}, nil
 }
 
 // makeAdmin makes the account of the server admin that is asked for, and returns

@@ -31,7 +31,7 @@ func newMemoryAccounts() *memoryAccounts {
 	}
 }
 
-var _ Accounts = (*memoryAccounts)(nil)
+var _ Burier = (*memoryAccounts)(nil)
 
 func (m *memoryAccounts) CreateUser(ctx context.Context, u User) (User, error) {
 	m.mu.Lock()
@@ -153,17 +153,22 @@ func (m *memoryAccounts) AddKeys(ctx context.Context, localpart, id string, keys
 	if !ok {
 		return DeviceKeys{}, ErrNotFound
 	}
-	keys = keys.clone()
-	if keys.Identity != nil {
-		d.Keys.Identity = keys.Identity
-	}
-	if d.Keys.OneTime == nil {
-		d.Keys.OneTime = keys.OneTime
-	} else {
-		maps.Copy(d.Keys.OneTime, keys.OneTime)
-	}
+	d.Keys.add(keys)
 	m.byUser[localpart][id] = d
 	return d.Keys.clone(), nil
+}
+
+// add adds keys to k.
+func (k *DeviceKeys) add(keys DeviceKeys) {
+	keys = keys.clone()
+	if keys.Identity != nil {
+		k.Identity = keys.Identity
+	}
+	if k.OneTime == nil {
+		k.OneTime = keys.OneTime
+	} else {
+		maps.Copy(k.OneTime, keys.OneTime)
+	}
 }
 
 // clone returns a copy of d that shares nothing with it.

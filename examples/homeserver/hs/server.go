@@ -27,7 +27,8 @@ type Options struct {
 	// Flows are the ways to register. None means the registration token, then
 	// the dummy stage.
 	Flows []uia.Flow
-	// Tokens are made at the start, unless the storage has them.
+	// Tokens are made at the start. One that the storage has already is left as it
+	// is, with the uses that it has left.
 	Tokens []uia.Token
 	// SharedSecret lets tools make accounts through /_synapse/admin/v1/register.
 	// Empty means that there is no such endpoint.
@@ -54,6 +55,7 @@ type Options struct {
 type Server struct {
 	name, baseURL string
 	accounts      Accounts
+	inTx          func(context.Context, func(context.Context) error) error // as in Storage, but never nil
 	passwords     *passwords
 	shared        *sharedSecret // nil if there is no shared secret
 	limiter       uia.Limiter   // nil if failures are not counted
@@ -78,12 +80,16 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		name:      opts.ServerName,
 		baseURL:   opts.BaseURL,
 		accounts:  opts.Storage.Accounts,
+		inTx:      opts.Storage.InTx,
 		passwords: newPasswords(),
 		client:    opts.Client,
 		log:       opts.Logger,
 		closed:    make(chan struct{}),
 	}
 	s.close = sync.OnceFunc(func() { close(s.closed) })
+	if s.inTx == nil {
+		s.inTx = func(ctx context.Context, fn func(context.Context) error) error { return fn(ctx) }
+	}
 	if s.client == nil {
 		s.client = remoteAddr
 	}
@@ -132,7 +138,13 @@ func (s *Server) newEngine(opts Options) error {
 		Accounts:   accounts,
 		ServerName: s.name,
 		Flows:      opts.Flows,
-		Resolve:    accounts.resolve,
+		// The account is made in the transaction that spends the token: a crash leaves
+		// both or neither. Hashing the password first keeps the transaction short.
+		InTx:         opts.Storage.InTx,
+		HashPassword: s.passwords.hash,
+	}
+	if opts.Storage.InTx == nil {
+		s.registration.Resolve = accounts.resolve
 	}
 	if len(opts.Flows) == 0 {
 		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
