@@ -59,6 +59,11 @@ type Accounts interface {
 	// User returns the user of this localpart, or ErrNotFound.
 	User(ctx context.Context, localpart string) (User, error)
 
+	// Users returns at most limit users in the order of their localparts, without the
+	// first offset of them, whose localpart contains a text; "" is in all. The total
+	// counts them all.
+	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
+
 	// PutDevice adds d to a user that exists. A device of the same user and ID is
 	// replaced: its access token and its keys are gone.
 	PutDevice(ctx context.Context, d Device) error

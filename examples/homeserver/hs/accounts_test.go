@@ -43,6 +43,33 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 			require.NoError(t, err)
 		}
 	})
+	t.Run("lists of users", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		for _, localpart := range []string{"bob", "a_b", "alice", "axb"} {
+			_, err := a.CreateUser(ctx, User{Localpart: localpart, Created: made})
+			require.NoError(t, err)
+		}
+		for _, row := range []struct {
+			contains      string
+			offset, limit int
+			total         int
+			want          []string
+		}{
+			{"", 0, 10, 4, []string{"a_b", "alice", "axb", "bob"}}, {"", 1, 2, 4, []string{"alice", "axb"}}, {"", 9, 2, 4, nil},
+			{"b", 0, 2, 3, []string{"a_b", "axb"}}, {"_", 0, 9, 1, []string{"a_b"}}, {"%", 0, 9, 0, nil}, {"!", 0, 9, 0, nil}, {"\x00", 0, 9, 0, nil},
+			{"", 0, 0, 4, nil},
+		} {
+			found, total, err := a.Users(ctx, row.contains, row.offset, row.limit)
+			require.NoError(t, err)
+			require.Equal(t, row.total, total, "%+v", row)
+			var names []string
+			for _, u := range found {
+				names = append(names, u.Localpart)
+				require.Equal(t, made, u.Created)
+			}
+			require.Equal(t, row.want, names, "%+v", row)
+		}
+	})
 	t.Run("one account per key and localpart", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
 		names := make(chan string, 64)

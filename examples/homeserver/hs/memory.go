@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -61,6 +62,20 @@ func (m *memoryAccounts) User(ctx context.Context, localpart string) (User, erro
 		return User{}, ErrNotFound
 	}
 	return u, nil
+}
+
+func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, limit int) ([]User, int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []User
+	for localpart, u := range m.users {
+		if strings.Contains(localpart, contains) {
+			found = append(found, u)
+		}
+	}
+	slices.SortFunc(found, func(a, b User) int { return cmp.Compare(a.Localpart, b.Localpart) })
+	first := min(offset, len(found))
+	return found[first:min(first+limit, len(found))], len(found), nil
 }
 
 func (m *memoryAccounts) Bury(ctx context.Context, key string) (User, error) {

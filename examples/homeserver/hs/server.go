@@ -46,6 +46,12 @@ type Options struct {
 	// Client tells who sent a request. Nil means the address of its connection,
 	// which behind a proxy is the proxy's.
 	Client func(*http.Request) netip.Addr
+	// InviteURL is the link that admins hand out, with {token} in it; see
+	// admin.Options. Empty means none.
+	InviteURL string
+	// Audit gets a line for each event: who made a token, who used it, who guesses.
+	// Nil discards them.
+	Audit *slog.Logger
 	// Logger gets what goes wrong. Nil discards it.
 	Logger *slog.Logger
 }
@@ -61,6 +67,8 @@ type Server struct {
 	client        func(*http.Request) netip.Addr
 	engine        *uia.Engine
 	registration  *register.Registration
+	metrics       *metrics
+	observe       func(context.Context, uia.Event)
 	log           *slog.Logger
 	router        *router
 
@@ -103,16 +111,26 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		}
 		s.limiter = limiter
 	}
+	s.metrics = newMetrics()
+	s.observe = s.metrics.observe
+	if opts.Audit != nil {
+		audit := uia.AuditLog(opts.Audit)
+		s.observe = func(ctx context.Context, ev uia.Event) {
+			s.metrics.observe(ctx, ev)
+			audit(ctx, ev)
+		}
+	}
 	if err := s.newEngine(opts); err != nil {
 		return nil, err
 	}
 	for _, token := range opts.Tokens {
 		err := opts.Storage.Tokens.CreateTokens(ctx, token)
 		if err != nil && !errors.Is(err, uia.ErrExists) {
-			return nil, fmt.Errorf("creating the token %q: %w", token.Value, err)
+			return nil, fmt.Errorf("creating the token %s: %w", uia.Fingerprint(token.Value), err)
 		}
 	}
 	s.route(opts.Storage.Tokens)
+	s.routeAdmin(opts)
 	return s, nil
 }
 
@@ -147,6 +165,7 @@ func (s *Server) newEngine(opts Options) error {
 		Sessions:   tokens,
 		Limiter:    s.limiter,
 		Client:     s.client,
+		Observer:   s.observe,
 		Logger:     s.log,
 	})
 	s.engine = engine

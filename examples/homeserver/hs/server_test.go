@@ -58,6 +58,8 @@ var surface = map[string]string{
 	"/.well-known/matrix/client":                                      "GET",
 	"/_matrix/client/versions":                                        "GET",
 	"/_synapse/admin/v1/register":                                     "GET POST",
+	"/_synapse/admin/v1/server_version":                               "GET",
+	"/_synapse/admin/v2/users":                                        "GET",
 	"/_matrix/client/V/login":                                         "GET POST",
 	"/_matrix/client/V/logout":                                        "POST",
 	"/_matrix/client/V/logout/all":                                    "POST",

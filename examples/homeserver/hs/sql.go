@@ -48,7 +48,7 @@ func (a *sqlAccounts) write(ctx context.Context, fn func(context.Context, querie
 const userColumns = `localpart, coalesce(registration, ''), password_hash, admin, created`
 
 // readUser reads a row of userColumns, or returns ErrNotFound if there is none.
-func readUser(row *sql.Row) (User, error) {
+func readUser(row interface{ Scan(...any) error }) (User, error) {
 	var u User
 	var created int64
 	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &u.Admin, &created)
@@ -84,6 +84,31 @@ func (a *sqlAccounts) User(ctx context.Context, localpart string) (User, error) 
 		return User{}, ErrNotFound
 	}
 	return readUser(a.on(ctx).QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE localpart = $1`, localpart))
+}
+
+func (a *sqlAccounts) Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error) {
+	if !isText(contains) {
+		return nil, 0, nil
+	}
+	const matching = `FROM users WHERE localpart LIKE $1 ESCAPE '!'`
+	pattern := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(contains) + "%"
+	q := a.on(ctx)
+	if err := q.QueryRowContext(ctx, `SELECT count(*) `+matching, pattern).Scan(&total); err != nil {
+		return nil, 0, err
+	}
+	rows, err := q.QueryContext(ctx, `SELECT `+userColumns+` `+matching+` ORDER BY localpart LIMIT $2 OFFSET $3`, pattern, limit, offset)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		u, err := readUser(rows)
+		if err != nil {
+			return nil, 0, err
+		}
+		page = append(page, u)
+	}
+	return page, total, rows.Err()
 }
 
 // isText reports whether s could be in the database at all: PostgreSQL refuses even
