@@ -102,28 +102,36 @@ func (e *Engine) authenticate(ctx context.Context, r Request) (*Grant, error) {
 
 // proceed handles a request of a session that exists.
 func (v *visit) proceed(ctx context.Context) (*Grant, error) {
-	if v.rec.State == Done {
-		return v.replay()
-	}
-	known, err := v.settleParams()
-	if err != nil {
-		return nil, err
-	}
-	if v.rec.State == Running {
-		return v.step(ctx, nil, true)
-	}
-	// Check never sees a session that runs or is done: the account just made would
-	// be in use.
-	if v.op.Check != nil && !(known && v.poll()) {
-		if err := v.op.Check(ctx, v.s); err != nil {
+	for range maxConflicts {
+		if v.rec.State == Done {
+			return v.replay()
+		}
+		known, err := v.settleParams()
+		if err != nil {
 			return nil, err
 		}
+		if v.rec.State == Running {
+			return v.step(ctx, nil, true)
+		}
+		// Check never sees a session whose operation runs, is done or may be: the
+		// account just made would be in use.
+		if v.op.Check != nil && !v.data.Doubt && !(known && v.poll()) {
+			if err := v.op.Check(ctx, v.s); err != nil {
+				if changed, loadErr := v.changed(ctx); loadErr != nil {
+					return nil, loadErr
+				} else if changed {
+					continue // it may have been made just now, by another request of this session
+				}
+				return nil, err
+			}
+		}
+		lost, err := v.renew(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return v.step(ctx, lost, true)
 	}
-	lost, err := v.renew(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return v.step(ctx, lost, true)
+	return nil, errBusy
 }
 
 // step attempts the stage that the request is for, if it is one that can be
@@ -221,15 +229,18 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		held := result
 		var saved Record
 		var data *recordData
+		v.nonce = ""
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
 			if st.tx != nil {
-				if held, err = st.tx.Hold(ctx, v.claimOf(result)); err != nil {
+				h, err := st.tx.Hold(ctx, v.claimOf(result))
+				if err != nil {
 					return err
 				}
+				held = h
 			}
 			next := v.opened()
 			data = v.data.with(completion{st.Type(), held})
-			if !v.found { // else they are as they were, perhaps known to the client alone
+			if !v.lost { // else the stage was completed out of band
 				data.Params = v.s.Params
 			}
 			if v.mine = claim && v.completedBy(data); v.mine {
@@ -242,21 +253,41 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			v.adopt(saved, data)
 			return nil
 		}
-		v.mine = false
-		conflict := errors.Is(err, ErrConflict)
-		if conflict {
-			if err = v.loadRecord(ctx); err == nil && v.awaits(st.Type()) {
-				continue
-			}
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			v.mine = false
+			return err // nothing was set aside
 		}
-		if _, refused := errors.AsType[*Error](err); st.tx != nil && !refused && !errors.Is(err, ErrSpent) {
+		conflict := errors.Is(err, ErrConflict)
+		if loadErr := v.reloadRecord(ctx); loadErr != nil {
+			// What was set aside may be what the record shows: it is left to lapse.
+			v.mine = false
+			return errors.Join(err, loadErr)
+		}
+		if v.nonce != "" && v.rec.Owner == v.nonce {
+			return nil // the group was written, and only its answer lost
+		}
+		v.mine = false
+		if conflict && v.awaits(st.Type()) {
+			continue
+		}
+		if st.tx != nil {
 			// Another token may have been faster in this session, or the record could
 			// not be written: what was set aside is not recorded and must not stay.
 			v.release(ctx, st, held)
 		}
+		if conflict {
+			return nil
+		}
 		return err
 	}
 	return errBusy
+}
+
+// reloadRecord loads the record even if the client has gone, to clean up.
+func (v *visit) reloadRecord(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	return v.loadRecord(ctx)
 }
 
 // awaits reports whether the stage can still be completed.
@@ -288,7 +319,7 @@ func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	err := st.tx.Release(ctx, v.claimOf(held), v.s.Result(st.Type()))
-	if err != nil && !errors.Is(err, ErrNotHeld) {
+	if err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrSpent) {
 		v.e.log.WarnContext(ctx, "uia: what a stage holds could not be given back and is left to lapse", "session", v.s.Key, "stage", st.Type(), "error", err)
 	}
 }
@@ -398,7 +429,7 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	if err != nil || e.operations[t.operation] == nil || now.UnixMilli() >= t.expires {
 		return nil, errUnknownSession
 	}
-	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}"), found: true}
+	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
 	v.s = &Session{Operation: t.operation, Subject: t.subject, Target: t.target, Params: v.params, Now: now}
 	if err := v.resume(ctx, id); err != nil {
 		return nil, err

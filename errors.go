@@ -124,8 +124,12 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 		case "flows", "params", "session", "completed", "errcode", "error":
 			continue // an extra member never replaces one of ours
 		}
+		encoded, err := json.Marshal(value) // nil is null, and what is no JSON an error
+		if err != nil {
+			return nil, err
+		}
 		out = appendString(append(out, ','), name)
-		out = append(append(out, ':'), value...)
+		out = append(append(out, ':'), encoded...)
 	}
 	return append(out, '}'), nil
 }

@@ -131,7 +131,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 			Cause:       err,
 		}
 	}
-	if ctx.Err() != nil { // the client has gone
+	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
 		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err}
 	}
 	e.log.ErrorContext(ctx, "uia: request failed", "error", err)

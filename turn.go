@@ -237,9 +237,11 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 		return nil, err
 	}
 	// It did not happen. In a transaction that is so for every error, unless only
-	// the answer to COMMIT was lost: then the use is spent.
-	if errors.Is(t.rollback(ctx, pledges), ErrSpent) {
-		return nil, errOvertaken // by ourselves: the response is in the record
+	// the answer to COMMIT was lost: then the use is spent, and we were overtaken by
+	// ourselves. If it is not held any more, another run or Recover has decided: a
+	// session that Recover has given up must not be opened again.
+	if t.rollback(ctx, pledges) != nil {
+		return nil, errOvertaken
 	}
 	t.reopen(ctx, false)
 	if refusal != nil {
@@ -249,20 +251,21 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 }
 
 // rollback makes what was pinned held again. What cannot be reached stays pinned
-// until Recover finds it.
-func (t *turn) rollback(ctx context.Context, pledges []pledge) (spent error) {
+// until Recover finds it. The error is ErrSpent or ErrNotHeld if something is
+// no longer this run's.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (overtaken error) {
 	for _, p := range pledges {
 		claim := p.TxClaim
 		claim.Now = t.e.now()
 		err := p.Rollback(ctx, claim)
 		switch {
-		case errors.Is(err, ErrSpent):
-			spent = err
-		case err != nil && !errors.Is(err, ErrNotHeld):
+		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
+			overtaken = err
+		case err != nil:
 			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 		}
 	}
-	return spent
+	return overtaken
 }
 
 // reopen lets the next request of the session run the operation.

@@ -34,7 +34,8 @@ type Operation struct {
 	// if it was opened without any, for those of the first completed stage.
 	Mutable bool
 	// Remember names the parameters that the session ID carries, so that a client
-	// may leave them out later. They are remembered together, if they fit 1 KiB.
+	// may leave them out later. They are remembered together, if they fit 1 KiB;
+	// without Mutable only if they are all that the request had.
 	Remember []string
 	// AnyOrder accepts the stages of a flow out of order. The specification says
 	// that they must be completed in order.
