@@ -201,7 +201,11 @@ func (v *visit) attempt(ctx context.Context, st *stage, claim bool) error {
 		}
 	}
 	refusal, refused := errors.AsType[*Error](err)
-	settle(refused && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden))
+	failed := refused && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden)
+	settle(failed)
+	if failed {
+		v.e.emit(ctx, stageFailed(v.s, st.Type(), refusal))
+	}
 	if more, ok := errors.AsType[*Continue](err); ok {
 		c := v.challenge(ctx, nil)
 		if challenge, ok := c.(*Challenge); ok {
@@ -251,6 +255,9 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		})
 		if err == nil {
 			v.adopt(saved, data)
+			if st.tx != nil {
+				v.e.emit(ctx, UseHeld{about(v.s.Key, st.Type()), heldToken(held)})
+			}
 			return nil
 		}
 		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
@@ -315,13 +322,14 @@ func (v *visit) claimOf(result json.RawMessage) TxClaim {
 }
 
 // release gives back what a stage has set aside and the record does not show.
-func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) {
+func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) (done bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	err := st.tx.Release(ctx, v.claimOf(held), v.s.Result(st.Type()))
 	if err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrSpent) {
 		v.e.log.WarnContext(ctx, "uia: what a stage holds could not be given back and is left to lapse", "session", v.s.Key, "stage", st.Type(), "error", err)
 	}
+	return err == nil
 }
 
 // renew lets each completed stage renew what it holds. If one has lost it, that
@@ -370,7 +378,9 @@ func (v *visit) uncomplete(ctx context.Context, i int) error {
 	}
 	for _, c := range gone {
 		if st := v.e.stages[c.Type]; st != nil && st.tx != nil {
-			v.release(ctx, st, c.Result)
+			if v.release(ctx, st, c.Result) {
+				v.e.emit(ctx, UseReleased{about(v.s.Key, st.Type()), heldToken(c.Result)})
+			}
 		}
 	}
 	return nil

@@ -18,6 +18,11 @@ type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
 	run  Operate
+
+	// What a transaction has yet to commit: the events to tell then, and the owner of
+	// the record by which its commit is recognised.
+	spent []Event
+	owner string
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -63,7 +68,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		data      *recordData
 	)
 	perform := func(ctx context.Context) error {
-		refusal, overtaken = nil, false
+		refusal, overtaken, t.spent, t.owner = nil, false, nil, ""
 		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
@@ -80,6 +85,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 			var next Record
 			next, data = t.finished(response)
 			finished, err = t.store(ctx, next, data)
+			t.owner = finished.Owner
 		}
 		overtaken = errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) || errors.Is(err, ErrConflict)
 		return err
@@ -95,6 +101,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		cancel()
 		if err == nil {
 			t.adopt(finished, data)
+			t.e.emit(ctx, t.spent...)
 			return response, nil
 		}
 	}
@@ -190,6 +197,12 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 		if err != nil {
 			return err
 		}
+		ev := UseSpent{about(p.Key, p.Type()), heldToken(p.Result), userID}
+		if t.inTx == nil {
+			t.e.emit(ctx, ev)
+		} else {
+			t.spent = append(t.spent, ev)
+		}
 	}
 	return nil
 }
@@ -241,6 +254,9 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 	// ourselves. If it is not held any more, another run or Recover has decided: a
 	// session that Recover has given up must not be opened again.
 	if t.rollback(ctx, pledges) != nil {
+		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+			t.e.emit(ctx, t.spent...)
+		}
 		return nil, errOvertaken
 	}
 	t.reopen(ctx, false)
@@ -291,7 +307,9 @@ func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (js
 	}
 	if !outcome.Done {
 		for _, p := range pledges {
-			if err := p.Release(ctx, p.TxClaim, nil); err != nil && !errors.Is(err, ErrNotHeld) {
+			if err := p.Release(ctx, p.TxClaim, nil); err == nil {
+				t.e.emit(ctx, UseReleased{about(p.Key, p.Type()), heldToken(p.Result)})
+			} else if !errors.Is(err, ErrNotHeld) {
 				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 			}
 		}

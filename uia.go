@@ -99,6 +99,9 @@ type Config struct {
 	ClaimTTL time.Duration
 	// MaxBody bounds request bodies, in bytes. Zero means 64 KiB.
 	MaxBody int64
+	// Observer is told of what an operator may want to count or audit; see [Event].
+	// Nil for nobody.
+	Observer func(context.Context, Event)
 	// Logger gets what went wrong. Nil discards it. Tokens, session IDs,
 	// parameters and responses are never logged.
 	Logger *slog.Logger

@@ -43,7 +43,8 @@ type Accounts interface {
 type Account struct {
 	// Key is the idempotency key: Session.Key.
 	Key string
-	// Localpart is what the client asked for; "" asks for one to be made up.
+	// Localpart is what the client asked for, or what its registration token is pinned
+	// to ([Pin]); "" asks for one to be made up.
 	Localpart string
 	// Password is never empty, unless Registration.AllowNoPassword is set.
 	Password string
@@ -212,6 +213,9 @@ func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, 
 		return a, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
 	}
 	if err := reg.checkUsername(p.Username); err != nil {
+		return a, err
+	}
+	if a.Localpart, err = pinned(s, p.Username); err != nil {
 		return a, err
 	}
 	if p.Password != "" && reg.HashPassword != nil {
