@@ -26,7 +26,8 @@ type User struct {
 	// Key is the registration that the account was made by (uia.Session.Key),
 	// unique for ever. Empty for one that no registration made.
 	Key          string
-	PasswordHash string
+	PasswordHash string // empty if no password is right
+	SigningKeys  SigningKeys
 	Admin        bool
 	Created      time.Time
 }
@@ -47,6 +48,13 @@ type DeviceKeys struct {
 	OneTime  map[string]json.RawMessage // by "algorithm:id"
 }
 
+// SigningKeys are the cross-signing keys of a user, as uploaded; nil means none.
+type SigningKeys struct {
+	Master json.RawMessage `json:"master_key,omitempty"`
+	Self   json.RawMessage `json:"self_signing_key,omitempty"`
+	User   json.RawMessage `json:"user_signing_key,omitempty"`
+}
+
 // Accounts keeps users and devices. What is passed in or returned is not
 // aliased. Every method is atomic, and joins the transaction that ctx carries if
 // there is one.
@@ -58,6 +66,13 @@ type Accounts interface {
 
 	// User returns the user of this localpart, or ErrNotFound.
 	User(ctx context.Context, localpart string) (User, error)
+
+	// SetPassword replaces the password's hash. An unknown user is ErrNotFound.
+	SetPassword(ctx context.Context, localpart, hash string) error
+
+	// SetSigningKeys replaces those keys that are not nil. An unknown user is
+	// ErrNotFound.
+	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
 
 	// Bury decides whether a registration took place. It returns the account made
 	// with this key. If there is none it returns ErrNotFound, and from then on no
