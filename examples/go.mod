@@ -8,6 +8,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/crypto v0.58.0
 	maunium.net/go/mautrix v0.28.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (
