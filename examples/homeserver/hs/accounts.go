@@ -26,7 +26,8 @@ type User struct {
 	// Key is the registration that the account was made by (uia.Session.Key),
 	// unique for ever. Empty for one that no registration made.
 	Key          string
-	PasswordHash string
+	PasswordHash string // empty if no password is right
+	SigningKeys  SigningKeys
 	Admin        bool
 	Created      time.Time
 }
@@ -47,6 +48,13 @@ type DeviceKeys struct {
 	OneTime  map[string]json.RawMessage `json:"one_time,omitempty"` // by "algorithm:id"
 }
 
+// SigningKeys are the cross-signing keys of a user, as uploaded; nil means none.
+type SigningKeys struct {
+	Master json.RawMessage `json:"master_key,omitempty"`
+	Self   json.RawMessage `json:"self_signing_key,omitempty"`
+	User   json.RawMessage `json:"user_signing_key,omitempty"`
+}
+
 // Accounts keeps users and devices. What is passed in or returned is not
 // aliased. Times are kept to the millisecond, in UTC. Every method is atomic, and
 // joins the transaction that ctx carries if there is one.
@@ -63,6 +71,13 @@ type Accounts interface {
 	// first offset of them, whose localpart contains a text; "" is in all. The total
 	// counts them all.
 	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
+
+	// SetPassword replaces the password's hash. An unknown user is ErrNotFound.
+	SetPassword(ctx context.Context, localpart, hash string) error
+
+	// SetSigningKeys replaces those keys that are not nil. An unknown user is
+	// ErrNotFound.
+	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
 
 	// PutDevice adds d to a user that exists. A device of the same user and ID is
 	// replaced: its access token and its keys are gone.

@@ -78,6 +78,40 @@ func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, lim
 	return found[first:min(first+limit, len(found))], len(found), nil
 }
 
+func (m *memoryAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
+	return m.change(localpart, func(u *User) { u.PasswordHash = hash })
+}
+
+func (m *memoryAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return m.change(localpart, func(u *User) { u.SigningKeys = u.SigningKeys.with(keys) })
+}
+
+func (m *memoryAccounts) change(localpart string, change func(*User)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, ok := m.users[localpart]
+	if !ok {
+		return ErrNotFound
+	}
+	change(&u)
+	m.users[localpart] = u
+	return nil
+}
+
+// with returns k with those keys replaced that are not nil in keys.
+func (k SigningKeys) with(keys SigningKeys) SigningKeys {
+	if keys.Master != nil {
+		k.Master = bytes.Clone(keys.Master)
+	}
+	if keys.Self != nil {
+		k.Self = bytes.Clone(keys.Self)
+	}
+	if keys.User != nil {
+		k.User = bytes.Clone(keys.User)
+	}
+	return k
+}
+
 func (m *memoryAccounts) Bury(ctx context.Context, key string) (User, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -3,6 +3,7 @@ package hs
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -45,28 +46,35 @@ func (a *sqlAccounts) write(ctx context.Context, fn func(context.Context, querie
 }
 
 // userColumns are what readUser reads.
-const userColumns = `localpart, coalesce(registration, ''), password_hash, admin, created`
+const userColumns = `localpart, coalesce(registration, ''), password_hash, signing_keys, admin, created`
 
 // readUser reads a row of userColumns, or returns ErrNotFound if there is none.
 func readUser(row interface{ Scan(...any) error }) (User, error) {
 	var u User
 	var created int64
-	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &u.Admin, &created)
+	var keys []byte
+	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &keys, &u.Admin, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, ErrNotFound
+	} else if err != nil {
+		return User{}, err
 	}
 	u.Created = time.UnixMilli(created).UTC()
-	return u, err
+	return u, json.Unmarshal(keys, &u.SigningKeys)
 }
 
 func (a *sqlAccounts) CreateUser(ctx context.Context, u User) (made User, err error) {
+	keys, err := json.Marshal(u.SigningKeys)
+	if err != nil {
+		return User{}, err
+	}
 	err = a.write(ctx, func(ctx context.Context, q querier) error {
 		// With DO NOTHING a name that is taken is no error: that would end the whole
 		// transaction on PostgreSQL, and the caller may try another name in it. Who comes
 		// second waits here until the first one's transaction is over.
-		made, err = readUser(q.QueryRowContext(ctx, `INSERT INTO users (localpart, registration, password_hash, admin, created)
-			VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING `+userColumns,
-			u.Localpart, sql.NullString{String: u.Key, Valid: u.Key != ""}, u.PasswordHash, u.Admin, u.Created.UnixMilli()))
+		made, err = readUser(q.QueryRowContext(ctx, `INSERT INTO users (localpart, registration, password_hash, signing_keys, admin, created)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING `+userColumns,
+			u.Localpart, sql.NullString{String: u.Key, Valid: u.Key != ""}, u.PasswordHash, string(keys), u.Admin, u.Created.UnixMilli()))
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -109,6 +117,36 @@ func (a *sqlAccounts) Users(ctx context.Context, contains string, offset, limit 
 		page = append(page, u)
 	}
 	return page, total, rows.Err()
+}
+
+func (a *sqlAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
+	return a.change(ctx, localpart, func(u *User) { u.PasswordHash = hash })
+}
+
+func (a *sqlAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return a.change(ctx, localpart, func(u *User) { u.SigningKeys = u.SigningKeys.with(keys) })
+}
+
+// change replaces what change does to a user.
+func (a *sqlAccounts) change(ctx context.Context, localpart string, change func(*User)) error {
+	if !isText(localpart) {
+		return ErrNotFound
+	}
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		// Writing the row first locks it: of two changes at once, the second one reads
+		// what the first has written.
+		u, err := readUser(q.QueryRowContext(ctx, `UPDATE users SET admin = admin WHERE localpart = $1 RETURNING `+userColumns, localpart))
+		if err != nil {
+			return err
+		}
+		change(&u)
+		keys, err := json.Marshal(u.SigningKeys)
+		if err != nil {
+			return err
+		}
+		_, err = q.ExecContext(ctx, `UPDATE users SET password_hash = $1, signing_keys = $2 WHERE localpart = $3`, u.PasswordHash, string(keys), localpart)
+		return err
+	})
 }
 
 // isText reports whether s could be in the database at all: PostgreSQL refuses even
