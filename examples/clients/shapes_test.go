@@ -1,10 +1,14 @@
 package clients
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
@@ -214,4 +218,50 @@ func TestTokenFailures(t *testing.T) {
 		require.Equal(t, session, r.Body["session"], "%q", token)
 		require.NotEmpty(t, r.Body["flows"], "%q", token)
 	}
+}
+
+// A client from before the stage was specified uses its unstable names.
+func TestUnstableNames(t *testing.T) {
+	const unstable = "org.matrix.msc3231.login.registration_token"
+	h := newHomeserver(t, uia.Flow{unstable}, map[string]int64{"once": 1})
+	r := h.do(t, "GET", "/_matrix/client/unstable/org.matrix.msc3231/register/"+unstable+"/validity?token=once", "")
+	require.Equal(t, map[string]any{"valid": true}, r.Body)
+	r = h.do(t, "POST", registerV3, object(t, "username", "alice", "password", "wonderland"))
+	requireChallenge(t, r)
+	r = h.do(t, "POST", registerV3, object(t, "username", "alice", "password", "wonderland",
+		"auth", map[string]string{"type": unstable, "token": "once", "session": r.session(t)}))
+	requireRegistered(t, h, r, "alice")
+}
+
+// However many clients race for it, a single-use token makes one account.
+func TestOneTokenOneAccount(t *testing.T) {
+	h := newHomeserver(t, flowTD, map[string]int64{"once": 1})
+	var accounts atomic.Int64
+	var clients sync.WaitGroup
+	for i := range 16 {
+		clients.Go(func() {
+			params := []any{"username", fmt.Sprintf("user%d", i), "password", "wonderland"}
+			r := h.do(t, "POST", registerV3, object(t, append(params, "auth", tokenAuth("once", ""))...))
+			if r.Body["completed"] == nil {
+				assert.Equal(t, "M_UNAUTHORIZED", r.Body["errcode"])
+				return
+			}
+			// The last request twice at once: one account, and one answer.
+			var answers [2]reply
+			var both sync.WaitGroup
+			for j := range answers {
+				both.Go(func() {
+					answers[j] = h.do(t, "POST", registerV3, object(t, append(params, "auth", dummyAuth(r.session(t)))...))
+				})
+			}
+			both.Wait()
+			assert.Equal(t, http.StatusOK, answers[0].Status)
+			assert.Equal(t, answers[0].Body, answers[1].Body)
+			accounts.Add(1)
+		})
+	}
+	clients.Wait()
+	require.EqualValues(t, 1, accounts.Load())
+	pending, completed := h.uses(t, "once")
+	require.Equal(t, []int64{0, 1}, []int64{pending, completed})
 }

@@ -20,6 +20,9 @@ type session struct {
 	DeviceID    string `json:"device_id"`
 }
 
+// maxDeviceText is how long a device's ID and its name may be, in bytes.
+const maxDeviceText = 255
+
 func (s *Server) loginFlows(*http.Request) (any, error) {
 	type flow struct {
 		Type string `json:"type"`
@@ -50,6 +53,9 @@ func (s *Server) login(r *http.Request) (any, error) {
 	}
 	if name == "" || req.Password == "" {
 		return nil, uia.NewError(http.StatusBadRequest, spec.MissingParam("A user and a password are needed"))
+	}
+	if len(req.DeviceID) > maxDeviceText || len(req.DeviceName) > maxDeviceText {
+		return nil, uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long"))
 	}
 	user, err := s.checkPassword(r, name, req.Password)
 	if err != nil {

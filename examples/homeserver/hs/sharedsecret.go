@@ -54,7 +54,7 @@ func (s *sharedSecret) seal(body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// fresh reports whether nonce is ours, has not expired and has not been used.
+// fresh reports whether nonce is ours and has not expired.
 func (s *sharedSecret) fresh(nonce string) bool {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
 	if err != nil || len(raw) < 8+sha256.Size {
@@ -64,16 +64,10 @@ func (s *sharedSecret) fresh(nonce string) bool {
 	if !hmac.Equal(sealed, s.seal(body)) {
 		return false
 	}
-	if expires := time.UnixMilli(int64(binary.BigEndian.Uint64(body))); !s.now().Before(expires) {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, used := s.used[nonce]
-	return !used
+	return s.now().Before(time.UnixMilli(int64(binary.BigEndian.Uint64(body))))
 }
 
-// use marks a nonce as used. Of two concurrent calls one returns true.
+// use marks a fresh nonce as used. Of several calls one returns true.
 func (s *sharedSecret) use(nonce string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

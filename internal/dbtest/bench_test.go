@@ -1,0 +1,207 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/sqlstore"
+)
+
+// work is the storage work of one registration, with one token per client.
+type work func(ctx context.Context, client int, n int64) error
+
+// storeWork is what the engine does for a registration of one stage.
+func storeWork(s *sqlstore.Store) work {
+	data := make([]byte, 400)
+	return func(ctx context.Context, client int, n int64) error {
+		now := t0
+		token, key := fmt.Sprint("client", client), fmt.Sprintf("register.%043d", n)
+		if _, err := s.LoadSession(ctx, key, now); !errors.Is(err, uia.ErrNotFound) {
+			return fmt.Errorf("there is a session already: %w", err)
+		}
+		if _, err := s.Token(ctx, token, now); err != nil {
+			return err
+		}
+		r := uia.Record{Key: key, State: uia.Running, Attempt: 2, Owner: "owner", Expires: now.Add(time.Hour), Claimed: now.Add(time.Minute), Data: data}
+		var saved uia.Record
+		err := s.Group(ctx, func(ctx context.Context) (err error) {
+			if _, err = s.Reserve(ctx, uia.Hold{Token: token, Session: key, Until: now.Add(time.Minute)}, now); err != nil {
+				return err
+			}
+			saved, err = s.SaveSession(ctx, r, now)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		claim := uia.Claim{Token: token, Session: key, Attempt: 2}
+		if err := s.Pin(ctx, claim, now); err != nil {
+			return err
+		}
+		return s.InTx(ctx, func(ctx context.Context) error {
+			tx, _ := s.Tx(ctx)
+			if _, err := tx.ExecContext(ctx, `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`, key, key, token); err != nil {
+				return err
+			}
+			if err := s.Commit(ctx, claim, "@user:example.org", now); err != nil {
+				return err
+			}
+			saved.State = uia.Done
+			_, err := s.SaveSession(ctx, saved, now)
+			return err
+		})
+	}
+}
+
+// plainTables are those of somebody who writes it by hand, as existing
+// homeservers do: counters on the token, and no trace of who used it.
+var plainTables = []string{
+	`CREATE TABLE plain_tokens (token VARCHAR(64) PRIMARY KEY, uses_allowed BIGINT, pending BIGINT NOT NULL, completed BIGINT NOT NULL, expires BIGINT)`,
+	`CREATE TABLE plain_sessions (key VARCHAR(100) PRIMARY KEY, state INTEGER NOT NULL, data %s NOT NULL, expires BIGINT NOT NULL)`,
+}
+
+// plainWork is the same work as two plain transactions: hold and session; account,
+// counters and session. writer queues those of SQLite, as the store does: without
+// it they would be slower.
+func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
+	data := make([]byte, 400)
+	var writer sync.Mutex
+	inTx := func(ctx context.Context, statements ...func(*sql.Tx) error) error {
+		if dialect == sqlstore.SQLite {
+			writer.Lock()
+			defer writer.Unlock()
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		for _, f := range statements {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
+		return tx.Commit()
+	}
+	exec := func(ctx context.Context, query string, args ...any) func(*sql.Tx) error {
+		return func(tx *sql.Tx) error {
+			res, err := tx.ExecContext(ctx, query, args...)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); n != 1 || err != nil {
+				return fmt.Errorf("%d rows: %w", n, err)
+			}
+			return nil
+		}
+	}
+	return func(ctx context.Context, client int, n int64) error {
+		now := t0.UnixMilli()
+		token, key := fmt.Sprint("client", client), fmt.Sprintf("register.%043d", n)
+		err := inTx(ctx,
+			exec(ctx, `UPDATE plain_tokens SET pending = pending + 1 WHERE token = $1 AND (expires IS NULL OR expires > $2)
+				AND pending + completed < uses_allowed`, token, now),
+			exec(ctx, `INSERT INTO plain_sessions (key, state, data, expires) VALUES ($1, 1, $2, $3)`, key, data, now+3600_000))
+		if err != nil {
+			return err
+		}
+		return inTx(ctx,
+			exec(ctx, `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`, key, key, token),
+			exec(ctx, `UPDATE plain_tokens SET pending = pending - 1, completed = completed + 1 WHERE token = $1`, token),
+			exec(ctx, `UPDATE plain_sessions SET state = 3, data = $1 WHERE key = $2`, data, key))
+	}
+}
+
+// BenchmarkThroughput reports the throughput of the store's work as a ratio to
+// the plain one's, in alternating turns. Unlike in the tests both databases sync.
+func BenchmarkThroughput(b *testing.B) {
+	server, err := NewServer()
+	needPostgres(b, err)
+	b.Cleanup(func() { server.Close() })
+	backends := []backend{
+		{name: "modernc", driver: "sqlite", dialect: sqlstore.SQLite, dsn: func(t testing.TB) string {
+			return "file:" + filepath.Join(t.TempDir(), "a.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+		}},
+		{name: "mattn", driver: "sqlite3", dialect: sqlstore.SQLite, dsn: func(t testing.TB) string {
+			return "file:" + filepath.Join(t.TempDir(), "a.db") + "?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL"
+		}},
+		{name: "pgx", driver: "pgx", dialect: sqlstore.PostgreSQL, dsn: benchDatabase(server)},
+		{name: "pq", driver: "postgres", dialect: sqlstore.PostgreSQL, dsn: benchDatabase(server, "binary_parameters=yes")},
+	}
+	for _, be := range backends {
+		for _, clients := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/clients=%d", be.name, clients), func(b *testing.B) {
+				db, s := be.fresh(b)
+				ctx := b.Context()
+				blob := map[sqlstore.Dialect]string{sqlstore.SQLite: "BLOB", sqlstore.PostgreSQL: "BYTEA"}[be.dialect]
+				for _, q := range []string{accountsTable, plainTables[0], fmt.Sprintf(plainTables[1], blob)} {
+					_, err := db.ExecContext(ctx, q)
+					require.NoError(b, err)
+				}
+				for i := range clients {
+					require.NoError(b, s.CreateTokens(ctx, uia.Token{Value: fmt.Sprint("client", i), UsesAllowed: new(int64(1e9))}))
+					_, err := db.ExecContext(ctx, `INSERT INTO plain_tokens VALUES ($1, $2, 0, 0, NULL)`, fmt.Sprint("client", i), int64(1e9))
+					require.NoError(b, err)
+				}
+				var n, failed atomic.Int64
+				run := func(w work, rounds int) time.Duration {
+					start := time.Now()
+					var wg sync.WaitGroup
+					for c := range clients {
+						wg.Go(func() {
+							for range rounds {
+								if err := w(ctx, c, n.Add(1)); err != nil {
+									b.Error(err)
+									failed.Add(1)
+									return
+								}
+							}
+						})
+					}
+					wg.Wait()
+					return time.Since(start)
+				}
+				ours, plain := storeWork(s), plainWork(db, be.dialect)
+				run(ours, 5)
+				run(plain, 5)
+				var a, p time.Duration
+				rounds := 0
+				turn := max(2, 64/clients)
+				for b.Loop() {
+					if failed.Load() > 0 {
+						b.FailNow()
+					}
+					a += run(ours, turn)
+					p += run(plain, turn)
+					rounds += turn * clients
+				}
+				b.ReportMetric(p.Seconds()/a.Seconds(), "ratio")
+				b.ReportMetric(float64(rounds)/a.Seconds(), "registrations/s")
+			})
+		}
+	}
+}
+
+var benchDatabases atomic.Int64
+
+func benchDatabase(server *Server, params ...string) func(testing.TB) string {
+	return func(t testing.TB) string {
+		name := fmt.Sprint("bench", benchDatabases.Add(1))
+		db, err := sql.Open("pgx", server.URL("postgres"))
+		require.NoError(t, err)
+		defer db.Close()
+		_, err = db.ExecContext(t.Context(), "CREATE DATABASE "+name)
+		require.NoError(t, err)
+		return server.URL(name, params...)
+	}
+}

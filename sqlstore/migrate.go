@@ -1,0 +1,148 @@
+package sqlstore
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migrations returns the statements that make the tables, for a host that runs
+// its own migration tool: files named 0001_init.sql and so on, to be run in this
+// order. They only go forward, and running one again changes nothing. In each a
+// statement ends with a semicolon at the end of a line.
+//
+// It panics if the dialect is not one of the constants.
+func Migrations(dialect Dialect) fs.FS {
+	dir := map[Dialect]string{SQLite: "sqlite", PostgreSQL: "postgres"}[dialect]
+	if dir == "" {
+		panic("sqlstore: " + dialect.String() + " is no dialect")
+	}
+	sub, err := fs.Sub(migrations, path.Join("migrations", dir))
+	if err != nil {
+		panic(err) // a path that is no path
+	}
+	return sub
+}
+
+// Migrate makes the tables, or brings them up to date. It may be called at every
+// start, and by many processes at once. All table names begin with uia_.
+//
+// A database that is up to date is only read. A newer one, which a later version
+// of this package made, is left as it is.
+func (s *Store) Migrate(ctx context.Context) error {
+	files, err := fs.ReadDir(Migrations(s.dialect), ".")
+	if err != nil {
+		return err
+	}
+	done, err := s.applied(ctx)
+	if err != nil {
+		return fmt.Errorf("sqlstore: %w", err)
+	}
+	for _, file := range files {
+		number, _, _ := strings.Cut(file.Name(), "_")
+		version, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return fmt.Errorf("sqlstore: migration %s: %w", file.Name(), err)
+		}
+		if slices.Contains(done, version) {
+			continue
+		}
+		text, err := fs.ReadFile(Migrations(s.dialect), file.Name())
+		if err != nil {
+			return err
+		}
+		if err := s.apply(ctx, version, string(text)); err != nil {
+			return fmt.Errorf("sqlstore: migration %s: %w", file.Name(), err)
+		}
+	}
+	return nil
+}
+
+// applied returns the versions that the database has, after making the table that
+// says so if there is none.
+func (s *Store) applied(ctx context.Context) (versions []int64, err error) {
+	list := func() error {
+		versions = nil
+		return s.read(ctx, func(c conn) error {
+			return c.each(ctx, `SELECT version FROM uia_migrations`, nil, func(row scanner) error {
+				var v int64
+				err := row.Scan(&v)
+				versions = append(versions, v)
+				return err
+			})
+		})
+	}
+	// Reading first lets a role without the right to make tables start. In a
+	// caller's transaction it would end that on PostgreSQL.
+	if s.state(ctx) == nil {
+		if err := list(); err == nil {
+			return versions, nil
+		} else if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	for try := 1; ; try++ {
+		err := s.write(ctx, func(c conn) error {
+			_, err := c.exec(ctx, `CREATE TABLE IF NOT EXISTS uia_migrations (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL)`)
+			return err
+		})
+		if err == nil {
+			return versions, list()
+		}
+		// IF NOT EXISTS does not keep two who create at once apart on PostgreSQL:
+		// one of them gets one of these, and finds the table when it looks again.
+		switch sqlState(err) {
+		case "23505", "42P07", "42710", "XX000":
+			if try < maxTries && s.state(ctx) == nil {
+				continue
+			}
+		}
+		return nil, err
+	}
+}
+
+// apply runs one migration. Inserting its number is the lock: another process
+// that inserts the same number waits at the primary key until this transaction
+// has committed, with all of its tables, or is gone.
+func (s *Store) apply(ctx context.Context, version int64, text string) error {
+	return s.atomic(ctx, func(ctx context.Context, c conn) error {
+		n, err := c.exec(ctx, `INSERT INTO uia_migrations (version, applied) VALUES ($1, $2) ON CONFLICT (version) DO NOTHING`,
+			version, ms(time.Now()))
+		if err != nil || n == 0 {
+			return err
+		}
+		for _, statement := range statements(text) {
+			if _, err := c.exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// statements splits a migration, because not every driver runs more than one
+// statement at a time.
+func statements(text string) []string {
+	var list []string
+	var statement strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "--") {
+			continue
+		}
+		statement.WriteString(line)
+		if strings.HasSuffix(strings.TrimSpace(line), ";") {
+			list = append(list, strings.TrimSpace(statement.String()))
+			statement.Reset()
+		}
+	}
+	return list
+}

@@ -1,0 +1,116 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+const loadRecord = `SELECT revision, state, attempt, owner, claimed, expires, data
+	FROM uia_sessions WHERE key = $1 AND (expires > $2 OR state = 2)`
+
+// LoadSession implements [uia.SessionStore] with one read.
+func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return uia.Record{}, err
+	}
+	if !storable(key) {
+		return uia.Record{}, uia.ErrNotFound
+	}
+	r := uia.Record{Key: key}
+	err := s.read(ctx, func(c conn) error {
+		var claimed, expires int64
+		found, err := c.one(ctx, loadRecord, []any{key, ms(now)},
+			&r.Revision, &r.State, &r.Attempt, &r.Owner, &claimed, &expires, &r.Data)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return uia.ErrNotFound
+		}
+		r.Claimed, r.Expires = fromMS(claimed), fromMS(expires)
+		return nil
+	})
+	if err != nil {
+		return uia.Record{}, err
+	}
+	return r, nil
+}
+
+// createRecord makes those who create the same record wait for each other at the
+// primary key. The later one finds the earlier one's, which has not expired.
+const createRecord = `
+	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)
+	ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, attempt = excluded.attempt,
+		owner = excluded.owner, claimed = excluded.claimed, expires = excluded.expires, data = excluded.data
+	WHERE uia_sessions.expires <= $8 AND uia_sessions.state <> 2`
+
+const saveRecord = `
+	UPDATE uia_sessions SET revision = revision + 1, state = $1, attempt = $2, owner = $3, claimed = $4,
+		expires = $5, data = $6
+	WHERE key = $7 AND revision = $8`
+
+// maxData is the greatest length of a record's data.
+const maxData = 1 << 20
+
+// SaveSession implements [uia.SessionStore] with one statement. It is a
+// compare-and-swap, so that database/sql may send it again after a lost
+// connection: the second finds another revision.
+func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return uia.Record{}, err
+	}
+	if !storable(r.Key) || !storable(r.Owner) || len(r.Data) > maxData {
+		return uia.Record{}, fmt.Errorf("%w: session record", uia.ErrInvalid)
+	}
+	data := r.Data
+	if data == nil {
+		data = []byte{} // nil would be NULL
+	}
+	err := s.write(ctx, func(c conn) error {
+		var n int64
+		var err error
+		if r.Revision == 0 {
+			n, err = c.exec(ctx, createRecord,
+				r.Key, int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, ms(now))
+		} else {
+			n, err = c.exec(ctx, saveRecord,
+				int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, r.Key, r.Revision)
+		}
+		if err == nil && n == 0 {
+			err = uia.ErrConflict
+		}
+		return err
+	})
+	if err != nil {
+		return uia.Record{}, err
+	}
+	r.Revision++
+	r.Claimed, r.Expires = fromMS(ms(r.Claimed)), fromMS(ms(r.Expires))
+	r.Data = append([]byte(nil), r.Data...)
+	return r, nil
+}
+
+// SweepSessions implements [uia.SessionStore] with one statement. The condition
+// stands in the outer statement too, where PostgreSQL evaluates it again for a
+// record that was saved meanwhile.
+func (s *Store) SweepSessions(ctx context.Context, now time.Time, limit int) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if limit < 0 {
+		return 0, fmt.Errorf("%w: negative limit", uia.ErrInvalid)
+	}
+	var n int64
+	err := s.write(ctx, func(c conn) (err error) {
+		const gone = `expires <= $1 AND (state <> 2 OR expires <= $2)`
+		n, err = c.exec(ctx, `DELETE FROM uia_sessions WHERE `+gone+` AND key IN
+			(SELECT key FROM uia_sessions WHERE `+gone+` ORDER BY expires, key LIMIT $3)`,
+			ms(now), ms(now.Add(-24*time.Hour)), limit)
+		return err
+	})
+	return int(n), err
+}

@@ -1,0 +1,113 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// UpdateToken implements [uia.TokenStore].
+func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return uia.Token{}, err
+	}
+	if !uia.ValidTokenValue(value) {
+		return uia.Token{}, uia.ErrNotFound
+	}
+	// taken = taken changes nothing, and locks the token also when p is empty.
+	set := []string{"taken = taken"}
+	var args []any
+	add := func(column string, value any) {
+		args = append(args, value)
+		set = append(set, fmt.Sprintf("%s = $%d", column, len(args)))
+	}
+	var fields uia.Token
+	if p.UsesAllowed != nil {
+		fields.UsesAllowed = *p.UsesAllowed
+		add("uses_allowed", allowedColumn(*p.UsesAllowed))
+	}
+	if p.Expires != nil {
+		add("expires", expiresColumn(*p.Expires))
+	}
+	if p.Revoked != nil {
+		add("revoked", revokedColumn(*p.Revoked))
+	}
+	if p.Label != nil {
+		fields.Label = *p.Label
+		add("label", *p.Label)
+	}
+	if p.Meta != nil {
+		fields.Meta = *p.Meta
+		add("meta", metaColumn(*p.Meta))
+	}
+	if err := validFields(fields); err != nil {
+		return uia.Token{}, err
+	}
+	args = append(args, value)
+	query := fmt.Sprintf(`UPDATE uia_tokens SET %s WHERE token = $%d RETURNING id`, strings.Join(set, ", "), len(args))
+
+	var t uia.Token
+	err := s.atomic(ctx, func(ctx context.Context, c conn) error {
+		// This locks the token. Reserve and Unpin write or lock it too, so none of
+		// them can add a hold from here on; those that were before are seen by the
+		// statements that follow.
+		var id int64
+		found, err := c.one(ctx, query, args, &id)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return uia.ErrNotFound
+		}
+		if p.Revoked != nil && *p.Revoked {
+			if err := c.dropHolds(ctx, id); err != nil {
+				return err
+			}
+		}
+		row, err := c.token(ctx, value, now)
+		if err == nil {
+			t = row.token()
+		}
+		return err
+	})
+	return t, err
+}
+
+// dropHolds deletes the holds of a token that this transaction has locked. A Pin
+// at the same time has either made a hold pinned, and the hold is not deleted
+// although this waited for it, or finds none.
+func (c conn) dropHolds(ctx context.Context, id int64) error {
+	n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id)
+	if err != nil || n == 0 {
+		return err
+	}
+	_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken - $1 WHERE id = $2`, n, id)
+	return err
+}
+
+// DeleteToken implements [uia.TokenStore].
+func (s *Store) DeleteToken(ctx context.Context, value string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !uia.ValidTokenValue(value) {
+		return uia.ErrNotFound
+	}
+	return s.atomic(ctx, func(ctx context.Context, c conn) error {
+		// The token first: a Reserve that was before is seen by the next statement,
+		// one that comes after finds no token. Of two deletions one finds no row.
+		var id int64
+		found, err := c.one(ctx, `DELETE FROM uia_tokens WHERE token = $1 RETURNING id`, []any{value}, &id)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return uia.ErrNotFound
+		}
+		_, err = c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id)
+		return err
+	})
+}

@@ -1,0 +1,187 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Pin, Commit and Unpin compare the attempt in the statement that writes, so that
+// of two owners of one session the overtaken one changes nothing. They lock the
+// use alone unless the token counts, and then the token first: everywhere in this
+// package locks are taken in the order token, use.
+
+const pinUse = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, attempt = $2
+	WHERE session = $3 AND token = $4 AND (state = 1 AND attempt < $2 OR state = 2 AND attempt <= $2)`
+
+// Pin implements [uia.TokenStore] with one statement. The token need not be
+// looked at: revoking or deleting it deletes its holds, so a hold that is there
+// may be pinned, and one that is being deleted is either pinned first and stays,
+// or is gone.
+func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if cl.Attempt <= 0 {
+		return fmt.Errorf("%w: attempt", uia.ErrInvalid)
+	}
+	if err := knowable(cl); err != nil {
+		return err
+	}
+	return s.write(ctx, func(c conn) error {
+		n, err := c.exec(ctx, pinUse, ms(now), cl.Attempt, cl.Session, cl.Token)
+		if err != nil || n > 0 {
+			return err
+		}
+		u, err := c.use(ctx, cl)
+		return u.refuse(err)
+	})
+}
+
+const commitUse = `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
+	WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5`
+
+// Commit implements [uia.TokenStore] with one statement. It does not touch the
+// token: in a caller's transaction the token would stay locked until that ends.
+func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if userID == "" || !storable(userID) {
+		return fmt.Errorf("%w: user ID", uia.ErrInvalid)
+	}
+	if err := knowable(cl); err != nil {
+		return err
+	}
+	return s.write(ctx, func(c conn) error {
+		n, err := c.exec(ctx, commitUse, ms(now), userID, cl.Session, cl.Token, cl.Attempt)
+		if err != nil || n > 0 {
+			return err
+		}
+		u, err := c.use(ctx, cl)
+		if err == nil && u.state == uia.Spent && u.attempt == cl.Attempt && u.user == userID {
+			return nil // the answer to the first call was lost
+		}
+		return u.refuse(err)
+	})
+}
+
+// knowable refuses a claim that no use can have.
+func knowable(cl uia.Claim) error {
+	switch {
+	case !uia.ValidTokenValue(cl.Token):
+		return uia.ErrNotFound
+	case !storable(cl.Session):
+		return uia.ErrNotHeld
+	}
+	return nil
+}
+
+// useRow is what a refusal is explained with.
+type useRow struct {
+	state   uia.UseState // zero: there is none
+	attempt int64
+	user    string
+}
+
+func (c conn) use(ctx context.Context, cl uia.Claim) (u useRow, err error) {
+	_, err = c.one(ctx, `SELECT state, attempt, user_id FROM uia_uses WHERE session = $1 AND token = $2`,
+		[]any{cl.Session, cl.Token}, &u.state, &u.attempt, &u.user)
+	return u, err
+}
+
+// refuse returns err, or else why the use cannot be changed.
+func (u useRow) refuse(err error) error {
+	switch {
+	case err != nil:
+		return err
+	case u.state == uia.Spent:
+		return uia.ErrSpent
+	}
+	return uia.ErrNotHeld
+}
+
+// lockToken locks the token of a use by writing it, before the use is touched.
+// found is false if the token has been deleted, or there is no such use.
+func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, found bool, err error) {
+	var flag int64
+	found, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken
+		WHERE id = (SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2) RETURNING id, revoked`,
+		[]any{cl.Session, cl.Token}, &id, &flag)
+	return id, flag != 0, found, err
+}
+
+// giveBack takes n deleted uses off the token's count. The id is that of the
+// uses: a token that was made again with the same value has another.
+func (c conn) giveBack(ctx context.Context, id, n int64) error {
+	_, err := c.exec(ctx, `UPDATE uia_tokens SET taken = taken - $1 WHERE id = $2`, n, id)
+	return err
+}
+
+// Unpin implements [uia.TokenStore]. The token is locked, so that no revocation
+// or deletion that cancels holds can miss the one that this makes.
+func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := knowable(cl); err != nil {
+		return err
+	}
+	return s.atomic(ctx, func(ctx context.Context, c conn) error {
+		id, revoked, found, err := c.lockToken(ctx, cl)
+		if err != nil {
+			return err
+		}
+		var n int64
+		if found && !revoked {
+			n, err = c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
+				WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5 AND token_id = $6`,
+				ms(until), ms(now), cl.Session, cl.Token, cl.Attempt, id)
+		} else {
+			n, err = c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND state = 2 AND attempt = $3`,
+				cl.Session, cl.Token, cl.Attempt)
+			if err == nil && n > 0 && found {
+				err = c.giveBack(ctx, id, n)
+			}
+		}
+		if err != nil || n > 0 {
+			return err
+		}
+		u, err := c.use(ctx, cl)
+		if err == nil && u.state == uia.Held && cl.Attempt > 0 && u.attempt == cl.Attempt {
+			return nil // the answer to the first call was lost
+		}
+		return u.refuse(err)
+	})
+}
+
+// Release implements [uia.TokenStore].
+func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := knowable(cl); err != nil {
+		return err
+	}
+	return s.atomic(ctx, func(ctx context.Context, c conn) error {
+		id, _, found, err := c.lockToken(ctx, cl)
+		if err != nil {
+			return err
+		}
+		n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2
+			AND (state = 2 AND attempt = $3 OR state = 1 AND attempt <= $3)`, cl.Session, cl.Token, cl.Attempt)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			u, err := c.use(ctx, cl)
+			return u.refuse(err)
+		}
+		if !found {
+			return nil // the token is gone, and its count with it
+		}
+		return c.giveBack(ctx, id, n)
+	})
+}

@@ -1,0 +1,248 @@
+package storetest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/matrix-uia/uia"
+)
+
+// model is the contract in its plainest form: lists, searched from end to end
+// under one lock. Other stores are compared with it, and the broken stores that
+// prove the kit are made from it.
+type model struct {
+	mu      sync.Mutex
+	tokens  []*modelToken
+	uses    []*modelUse
+	records map[string]uia.Record
+}
+
+type modelToken struct{ uia.Token }
+
+type modelUse struct {
+	uia.Use
+	of *modelToken // which may be deleted
+}
+
+func newModel() *model { return &model{records: map[string]uia.Record{}} }
+
+func trunc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+func (m *model) token(value string) *modelToken {
+	for _, t := range m.tokens {
+		if t.Value == value {
+			return t
+		}
+	}
+	return nil
+}
+
+func (m *model) use(token, session string) *modelUse {
+	for _, u := range m.uses {
+		if u.Token == token && u.Session == session {
+			return u
+		}
+	}
+	return nil
+}
+
+// remove deletes up to limit uses which are as described, and returns how many.
+func (m *model) remove(limit int, described func(*modelUse) bool) (n int) {
+	m.uses = slices.DeleteFunc(m.uses, func(u *modelUse) bool {
+		if n < limit && described(u) {
+			n++
+			return true
+		}
+		return false
+	})
+	return n
+}
+
+// view returns a copy of the token with its counters.
+func (m *model) view(t *modelToken, now time.Time) uia.Token {
+	c := clone(t.Token)
+	for _, u := range m.uses {
+		switch {
+		case u.of != t:
+		case u.State == uia.Pinned, u.State == uia.Held && u.Until.After(now):
+			c.Pending++
+		case u.State == uia.Spent:
+			c.Completed++
+			if u.Changed.After(c.LastUsed) {
+				c.LastUsed = u.Changed
+			}
+		}
+	}
+	return c
+}
+
+func clone(t uia.Token) uia.Token {
+	if t.UsesAllowed != nil {
+		t.UsesAllowed = new(*t.UsesAllowed)
+	}
+	t.Meta = bytes.Clone(t.Meta)
+	t.Pending, t.Completed, t.LastUsed = 0, 0, time.Time{}
+	t.Created, t.Expires = trunc(t.Created), trunc(t.Expires)
+	return t
+}
+
+func valid(t uia.Token) bool {
+	var object map[string]any
+	return uia.ValidTokenValue(t.Value) && (t.UsesAllowed == nil || *t.UsesAllowed >= 0) &&
+		len(t.Label) <= 255 && utf8.ValidString(t.Label) &&
+		(t.Meta == nil || json.Unmarshal(t.Meta, &object) == nil && object != nil)
+}
+
+func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var fresh []*modelToken
+	for _, t := range tokens {
+		if !valid(t) {
+			return uia.ErrInvalid
+		}
+		if m.token(t.Value) != nil || slices.ContainsFunc(fresh, func(f *modelToken) bool { return f.Value == t.Value }) {
+			return uia.ErrExists
+		}
+		fresh = append(fresh, &modelToken{clone(t)})
+	}
+	m.tokens = append(m.tokens, fresh...)
+	return nil
+}
+
+func (m *model) Token(ctx context.Context, value string, now time.Time) (uia.Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.token(value)
+	switch {
+	case ctx.Err() != nil:
+		return uia.Token{}, ctx.Err()
+	case t == nil:
+		return uia.Token{}, uia.ErrNotFound
+	}
+	return m.view(t, now), nil
+}
+
+func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.token(value)
+	switch {
+	case ctx.Err() != nil:
+		return uia.Token{}, ctx.Err()
+	case t == nil:
+		return uia.Token{}, uia.ErrNotFound
+	}
+	n := t.Token
+	if p.UsesAllowed != nil {
+		n.UsesAllowed = *p.UsesAllowed
+	}
+	if p.Expires != nil {
+		n.Expires = *p.Expires
+	}
+	if p.Revoked != nil {
+		n.Revoked = *p.Revoked
+	}
+	if p.Label != nil {
+		n.Label = *p.Label
+	}
+	if p.Meta != nil {
+		n.Meta = *p.Meta
+	}
+	if !valid(n) {
+		return uia.Token{}, uia.ErrInvalid
+	}
+	if t.Token = clone(n); n.Revoked {
+		m.remove(math.MaxInt, func(u *modelUse) bool { return u.of == t && u.State == uia.Held })
+	}
+	return m.view(t, now), nil
+}
+
+func (m *model) DeleteToken(ctx context.Context, value string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.token(value)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case t == nil:
+		return uia.ErrNotFound
+	}
+	m.tokens = slices.DeleteFunc(m.tokens, func(o *modelToken) bool { return o == t })
+	m.remove(math.MaxInt, func(u *modelUse) bool { return u.of == t && u.State == uia.Held })
+	return nil
+}
+
+func (m *model) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time) (page uia.TokenPage, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	limit := pageLimit(q.Limit)
+	switch {
+	case ctx.Err() != nil:
+		return page, ctx.Err()
+	case limit < 0:
+		return page, uia.ErrInvalid
+	}
+	sorted := slices.SortedFunc(slices.Values(m.tokens), func(a, b *modelToken) int {
+		return compareCursors(q.Descending, cursor(q.Order, a), cursor(q.Order, b))
+	})
+	for _, t := range sorted {
+		v := m.view(t, now)
+		if !strings.HasPrefix(t.Label, q.LabelPrefix) || q.Valid != nil && *q.Valid != (v.Usable(now) == nil) {
+			continue
+		}
+		if q.Total {
+			page.Total++
+		}
+		if q.After != nil && compareCursors(q.Descending, cursor(q.Order, t), *q.After) <= 0 {
+			continue
+		}
+		if len(page.Tokens) < limit {
+			page.Tokens = append(page.Tokens, v)
+		} else if page.Next == nil {
+			page.Next = new(cursor(q.Order, m.token(page.Tokens[limit-1].Value)))
+		}
+	}
+	return page, nil
+}
+
+func compareCursors(descending bool, a, b uia.TokenCursor) int {
+	if descending {
+		a, b = b, a
+	}
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value))
+}
+
+func cursor(o uia.TokenOrder, t *modelToken) uia.TokenCursor {
+	c := uia.TokenCursor{Value: t.Value}
+	switch {
+	case o == uia.ByCreated:
+		c.Key = t.Created.UnixMilli()
+	case o == uia.ByExpires && t.Expires.IsZero(), o == uia.ByUsesAllowed && t.UsesAllowed == nil:
+		c.Key = math.MaxInt64
+	case o == uia.ByExpires:
+		c.Key = t.Expires.UnixMilli()
+	case o == uia.ByUsesAllowed:
+		c.Key = *t.UsesAllowed
+	}
+	return c
+}
+
+// pageLimit returns the number of entries on a page, negative if it is invalid.
+func pageLimit(limit int) int {
+	if limit == 0 {
+		return 100
+	}
+	return min(limit, 1000)
+}

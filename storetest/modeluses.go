@@ -1,0 +1,247 @@
+package storetest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now = trunc(now)
+	t, u := m.token(h.Token), m.use(h.Token, h.Session)
+	switch {
+	case ctx.Err() != nil:
+		return uia.Token{}, ctx.Err()
+	case u != nil && u.State == uia.Spent:
+		return uia.Token{}, uia.ErrSpent
+	case t == nil:
+		return uia.Token{}, uia.ErrNotFound
+	case u != nil && u.State == uia.Pinned:
+		return m.view(t, now), nil
+	case u != nil:
+		u.Until = trunc(h.Until)
+		return m.view(t, now), nil
+	case t.Revoked:
+		return uia.Token{}, uia.ErrRevoked
+	case !t.Expires.IsZero() && !now.Before(t.Expires):
+		return uia.Token{}, uia.ErrExpired
+	}
+	rows, lapsed := int64(0), []*modelUse{}
+	for _, u := range m.uses {
+		if u.of == t {
+			if rows++; u.State == uia.Held && !u.Until.After(now) {
+				lapsed = append(lapsed, u)
+			}
+		}
+	}
+	if t.UsesAllowed != nil && rows >= *t.UsesAllowed {
+		need := rows - *t.UsesAllowed + 1
+		if need > int64(len(lapsed)) {
+			return uia.Token{}, uia.ErrExhausted
+		}
+		slices.SortFunc(lapsed, func(a, b *modelUse) int { return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Session, b.Session)) })
+		m.remove(int(need), func(u *modelUse) bool { return slices.Contains(lapsed[:need], u) })
+	}
+	m.uses = append(m.uses, &modelUse{of: t, Use: uia.Use{
+		Token: h.Token, Session: h.Session, State: uia.Held, Until: trunc(h.Until), Made: now, Changed: now,
+	}})
+	return m.view(t, now), nil
+}
+
+// claim returns the use that c names, if it is neither absent nor spent.
+func (m *model) claim(ctx context.Context, c uia.Claim) (*modelUse, error) {
+	u := m.use(c.Token, c.Session)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case !uia.ValidTokenValue(c.Token):
+		return nil, uia.ErrNotFound
+	case u == nil:
+		return nil, uia.ErrNotHeld
+	case u.State == uia.Spent:
+		return u, uia.ErrSpent
+	}
+	return u, nil
+}
+
+func (m *model) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, err := m.claim(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case c.Attempt <= 0:
+		return uia.ErrInvalid
+	case c.Attempt < u.Attempt, c.Attempt == u.Attempt && u.State == uia.Held:
+		return uia.ErrNotHeld
+	}
+	u.State, u.Until, u.Attempt, u.Changed = uia.Pinned, time.Time{}, c.Attempt, trunc(now)
+	return nil
+}
+
+func (m *model) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, err := m.claim(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case c.Attempt != u.Attempt, c.Attempt == 0:
+		return uia.ErrNotHeld
+	case u.State == uia.Held:
+		return nil
+	case u.of.Revoked, !slices.Contains(m.tokens, u.of):
+		m.remove(1, func(o *modelUse) bool { return o == u })
+		return nil
+	}
+	u.State, u.Until, u.Changed = uia.Held, trunc(until), trunc(now)
+	return nil
+}
+
+func (m *model) Commit(ctx context.Context, c uia.Claim, userID string, now time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, err := m.claim(ctx, c)
+	switch {
+	case ctx.Err() == nil && userID == "":
+		return uia.ErrInvalid
+	case u != nil && u.State == uia.Spent && u.Attempt == c.Attempt && u.UserID == userID:
+		return nil
+	case err != nil:
+		return err
+	case c.Attempt != u.Attempt, u.State == uia.Held:
+		return uia.ErrNotHeld
+	}
+	u.State, u.UserID, u.Changed = uia.Spent, userID, trunc(now)
+	return nil
+}
+
+func (m *model) Release(ctx context.Context, c uia.Claim) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, err := m.claim(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case c.Attempt < u.Attempt, c.Attempt != u.Attempt && u.State == uia.Pinned:
+		return uia.ErrNotHeld
+	}
+	m.remove(1, func(o *modelUse) bool { return o == u })
+	return nil
+}
+
+func (m *model) ListUses(ctx context.Context, q uia.UseQuery) (page uia.UsePage, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, limit := m.token(q.Token), pageLimit(q.Limit)
+	switch {
+	case ctx.Err() != nil:
+		return page, ctx.Err()
+	case limit < 0:
+		return page, uia.ErrInvalid
+	case t == nil:
+		return page, uia.ErrNotFound
+	}
+	newestFirst := func(a, b uia.UseCursor) int {
+		return cmp.Or(b.Made.Compare(a.Made), cmp.Compare(b.Session, a.Session))
+	}
+	cursor := func(u uia.Use) uia.UseCursor { return uia.UseCursor{Made: u.Made, Session: u.Session} }
+	var all []uia.Use
+	for _, u := range m.uses {
+		if u.of == t && (q.After == nil || newestFirst(cursor(u.Use), *q.After) > 0) {
+			all = append(all, u.Use)
+		}
+	}
+	slices.SortFunc(all, func(a, b uia.Use) int { return newestFirst(cursor(a), cursor(b)) })
+	if page.Uses = all; len(all) > limit {
+		page.Uses, page.Next = all[:limit], new(cursor(all[limit-1]))
+	}
+	return page, nil
+}
+
+func (m *model) PinnedUses(ctx context.Context, before time.Time, limit int) (uses []uia.Use, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case limit < 1:
+		return nil, uia.ErrInvalid
+	}
+	for _, u := range m.uses {
+		if u.State == uia.Pinned && u.Changed.Before(before) {
+			uses = append(uses, u.Use)
+		}
+	}
+	slices.SortFunc(uses, func(a, b uia.Use) int {
+		return cmp.Or(a.Changed.Compare(b.Changed), cmp.Compare(a.Token, b.Token), cmp.Compare(a.Session, b.Session))
+	})
+	return uses[:min(limit, len(uses))], nil
+}
+
+func (m *model) SweepHolds(ctx context.Context, before time.Time, limit int) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return m.remove(limit, func(u *modelUse) bool { return u.State == uia.Held && u.Until.Before(before) }), nil
+}
+
+func expired(r uia.Record, now time.Time) bool {
+	return r.State != uia.Running && !r.Expires.After(now)
+}
+
+func (m *model) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.records[key]
+	switch {
+	case ctx.Err() != nil:
+		return uia.Record{}, ctx.Err()
+	case !ok || expired(r, now):
+		return uia.Record{}, uia.ErrNotFound
+	}
+	r.Data = bytes.Clone(r.Data)
+	return r, nil
+}
+
+func (m *model) SaveSession(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, ok := m.records[r.Key]
+	switch {
+	case ctx.Err() != nil:
+		return uia.Record{}, ctx.Err()
+	case r.Revision == 0 && ok && !expired(old, now), r.Revision != 0 && (!ok || old.Revision != r.Revision):
+		return uia.Record{}, uia.ErrConflict
+	}
+	r.Revision++
+	r.Claimed, r.Expires = trunc(r.Claimed), trunc(r.Expires)
+	kept := r
+	kept.Data = bytes.Clone(r.Data)
+	m.records[r.Key] = kept
+	return r, nil
+}
+
+func (m *model) SweepSessions(ctx context.Context, now time.Time, limit int) (n int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	for key, r := range m.records {
+		if n < limit && (expired(r, now) || !r.Expires.Add(24*time.Hour).After(now)) {
+			delete(m.records, key)
+			n++
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,99 @@
+package storetest
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var spaces = regexp.MustCompile(`\s+`)
+
+func oneLine(s string) string { return strings.TrimSpace(spaces.ReplaceAllString(s, " ")) }
+
+func contract(t *testing.T) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../store.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestCasesQuoteTheContract keeps the kit from testing what nobody promised.
+func TestCasesQuoteTheContract(t *testing.T) {
+	var docs strings.Builder
+	for _, c := range contract(t).Comments {
+		docs.WriteString(oneLine(c.Text()) + "\n")
+	}
+	seen := map[string]bool{}
+	kebab := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	for _, c := range cases() {
+		if !strings.Contains(docs.String(), c.says) {
+			t.Errorf("%s: store.go does not say %q", c.name, c.says)
+		}
+		if seen[c.name] || !kebab.MatchString(c.name) {
+			t.Errorf("%s: want a name of its own, in kebab case", c.name)
+		}
+		seen[c.name] = true
+	}
+}
+
+// notTested holds the sentences of the interfaces' documentation that no case
+// quotes, and why.
+var notTested = map[string]string{
+	"TokenStore keeps registration tokens and their uses.": "an introduction",
+	"SessionStore keeps session records.":                  "an introduction",
+	"ListTokens returns a page of tokens.":                 "an introduction",
+	"It can take long.":                                    "advice",
+	"Grouper can be implemented by a SessionStore for which several small writes cost more than one larger one.": "an introduction",
+	"The engine then makes a stage's hold and the session's record in one group.":                                "about the engine",
+	"A store that gains nothing by it just calls fn.":                                                            "a permission, which grouped-all-or-none makes use of",
+}
+
+// TestEverySentenceIsTested goes through what is said of the interfaces and their methods.
+func TestEverySentenceIsTested(t *testing.T) {
+	for _, d := range contract(t).Decls {
+		d, ok := d.(*ast.GenDecl)
+		if !ok || d.Tok != token.TYPE {
+			continue
+		}
+		i, ok := d.Specs[0].(*ast.TypeSpec).Type.(*ast.InterfaceType)
+		if !ok || d.Specs[0].(*ast.TypeSpec).Name.Name == "Store" {
+			continue
+		}
+		texts := []string{d.Doc.Text()}
+		for _, m := range i.Methods.List {
+			texts = append(texts, m.Doc.Text())
+		}
+		for _, text := range texts {
+			if before, after, ok := strings.Cut(text, "\n\n\t"); ok { // the diagram
+				_, after, _ = strings.Cut(after, "\n\n")
+				text = before + "\n" + after
+			}
+			for _, s := range sentences(oneLine(text)) {
+				if notTested[s] == "" && !quoted(s) {
+					t.Errorf("no case quotes %q", s)
+				}
+			}
+		}
+	}
+}
+
+func sentences(text string) (all []string) {
+	for _, s := range regexp.MustCompile(`[^.]([^.]|\.\S)*\.(\s|$)`).FindAllString(text, -1) {
+		all = append(all, strings.TrimSpace(s))
+	}
+	return all
+}
+
+func quoted(sentence string) bool {
+	for _, c := range cases() {
+		if strings.Contains(sentence, c.says) || strings.Contains(c.says, sentence) {
+			return true
+		}
+	}
+	return false
+}

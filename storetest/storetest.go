@@ -1,0 +1,115 @@
+// Package storetest tests implementations of [uia.Store]. It needs nothing but
+// the standard library:
+//
+//	func TestStore(t *testing.T) {
+//		storetest.TestStore(t, func(t *testing.T) uia.Store {
+//			s, err := mystore.Open(t.TempDir() + "/uia.db")
+//			if err != nil {
+//				t.Fatal(err)
+//			}
+//			t.Cleanup(func() { s.Close() })
+//			return s
+//		})
+//	}
+//
+// Each case is a promise: a short name, the sentence of the interface's
+// documentation that it tests, and a function that tests it on an empty store of
+// its own. A case which fails prints the sentence. Run one with
+//
+//	go test -run 'TestStore/displaces-the-oldest'
+//
+// A store that survives a restart is tested for it with [TestStoreWith]. One that
+// implements [uia.Grouper] is tested as such without being asked. [Benchmark]
+// measures what a homeserver does most.
+//
+// The kit asserts nothing that the documentation leaves open. In particular a
+// page may be followed by an empty one, JSON may come back in another spelling,
+// and an error may be wrapped. It is itself tested with broken stores: for each
+// case there is one that fails it, and for each of them a case that notices.
+package storetest
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Options are the options of [TestStoreWith].
+type Options struct {
+	// Reopen stops using the store, as if the process ended, and returns another
+	// one on the same data. Nil means that the store does not outlive its
+	// process, and the cases on durability are left out.
+	Reopen func(*testing.T, uia.Store) uia.Store
+}
+
+// TestStore runs all cases that apply to the store. Open returns an empty store,
+// another one each time; what needs to be closed is closed with t.Cleanup. The
+// cases run one after the other.
+func TestStore(t *testing.T, open func(*testing.T) uia.Store) {
+	TestStoreWith(t, open, nil)
+}
+
+// TestStoreWith is TestStore with options. Nil means none.
+func TestStoreWith(t *testing.T, open func(*testing.T) uia.Store, opts *Options) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	_, groups := open(t).(uia.Grouper)
+	for _, c := range cases() {
+		if c.needs == aGrouper && !groups || c.needs == aRestart && o.Reopen == nil {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			k := &kit{tb: t, Store: open(t), ctx: t.Context()}
+			k.reopen = func() { k.Store = o.Reopen(t, k.Store) }
+			defer func() {
+				if t.Failed() {
+					t.Logf("the contract says: %s", c.says)
+				}
+			}()
+			c.test(k)
+		})
+	}
+}
+
+// promise is a case of the kit.
+type promise struct {
+	name string
+	says string // a quotation from the documentation of package uia
+	test func(k *kit)
+	needs
+}
+
+// needs is what a case needs beyond uia.Store.
+type needs int
+
+const (
+	nothing needs = iota
+	aGrouper
+	aRestart
+)
+
+// cases returns the cases in the order of the documentation.
+func cases() []promise {
+	return slices.Concat(generalCases, createCases, updateCases, listCases, reserveCases,
+		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases)
+}
+
+// tb is the part of testing.TB that a case needs, so that the kit's own tests
+// can run cases that are meant to fail.
+type tb interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// kit is what a case works with: an empty store and helpers that fail the test.
+type kit struct {
+	tb
+	uia.Store
+	ctx    context.Context
+	reopen func() // only for cases that need aRestart
+}
