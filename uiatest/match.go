@@ -180,9 +180,6 @@ func operate(at, name string, arg, got any) (ok bool, want string) {
 		bound, _ := number(arg)
 		return isNumber && (name == "$min" && x.Cmp(bound) >= 0 || name == "$max" && x.Cmp(bound) <= 0),
 			fmt.Sprintf("a number of at %s %v", map[string]string{"$min": "least", "$max": "most"}[name], arg)
-	case "$length":
-		n, _ := arg.(json.Number).Int64()
-		return int64(len(list)) == n && list != nil || int64(len(text)) == n && text != "", "one of length " + show(arg)
 	}
 	return false, "what the operator " + name + " wants, which there is not"
 }

@@ -2,6 +2,14 @@ package conformance
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,18 +41,24 @@ func open(t *testing.T, name string) *hs.Storage {
 	return storage
 }
 
-// homeserver returns the example homeserver, and how the kit is told of it. With
-// the limit of 46 failures the cases about limits find it within their guesses, and
-// the others do not.
+// failures is a limit which the cases about limits find within the guesses of a
+// run, and the others do not.
+const failures = 46
+
+const sharedSecret = "the shared secret of the tests"
+
+// homeserver returns the example homeserver, and how the kit is told of it.
 func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow) uiatest.Server {
 	t.Helper()
-	server, err := hs.New(t.Context(), hs.Options{ServerName: "example.org", Storage: storage, Flows: []uia.Flow{flow}, Failures: 46})
+	server, err := hs.New(t.Context(), hs.Options{
+		ServerName: "example.org", Storage: storage, Flows: []uia.Flow{flow}, Failures: failures, SharedSecret: sharedSecret,
+	})
 	require.NoError(t, err)
 	t.Cleanup(server.Close)
 	return uiatest.Server{
-		Handler:  server,
-		NewToken: newToken(storage.Tokens),
-		Lacks:    []string{"fallback", "server_version"},
+		Handler:    server,
+		NewToken:   newToken(storage.Tokens),
+		AdminToken: newAdmin(t, server),
 	}
 }
 
@@ -54,6 +68,31 @@ func newToken(store uia.Store) func(context.Context, uiatest.NewToken) (string, 
 		token := uia.Token{Value: t.Value, UsesAllowed: t.Uses, Expires: t.Expires, Created: time.Now()}
 		return t.Value, store.CreateTokens(ctx, token)
 	}
+}
+
+// newAdmin makes an administrator as existing tools do, and returns the access
+// token.
+func newAdmin(t *testing.T, server http.Handler) string {
+	t.Helper()
+	const path = "/_synapse/admin/v1/register"
+	var made struct {
+		Nonce       string
+		AccessToken string `json:"access_token"`
+	}
+	call := func(method, body string) {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		require.Equal(t, http.StatusOK, w.Code, "%s", w.Body)
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &made))
+	}
+	call("GET", "")
+	mac := hmac.New(sha1.New, []byte(sharedSecret))
+	fmt.Fprintf(mac, "%s\x00admin\x00password\x00admin", made.Nonce)
+	body, err := json.Marshal(map[string]any{"nonce": made.Nonce, "username": "admin", "password": "password", "admin": true,
+		"mac": hex.EncodeToString(mac.Sum(nil))})
+	require.NoError(t, err)
+	call("POST", string(body))
+	return made.AccessToken
 }
 
 // Every case that applies passes, at every level, in both flows, on every storage.
