@@ -34,6 +34,11 @@ func (r *runner) race(ctx context.Context, ra *race, s *scope) error {
 		if st.When != "" && st.When != r.flow {
 			continue
 		}
+		if st.Set == nil {
+			if err := r.sender.pace(ctx, len(field)); err != nil {
+				return err
+			}
+		}
 		var all sync.WaitGroup
 		for _, c := range field {
 			if !c.out {
@@ -64,10 +69,10 @@ func (r *runner) flat(steps []step) ([]step, error) {
 }
 
 func (r *runner) advance(ctx context.Context, st *step, c *contestant) {
-	if st.Set != nil || st.Request == "" {
+	if st.Set != nil {
 		c.err = c.scope.set(st.Set)
 	} else {
-		c.last, c.err = r.ask(ctx, st, c.scope, true)
+		c.last, c.err = r.ask(ctx, st, c.scope, racing)
 	}
 	c.out = c.err != nil
 }

@@ -164,7 +164,7 @@ const registerPath = "/_matrix/client/v3/register"
 func (r *runner) look(ctx context.Context) error {
 	m := &message{method: http.MethodPost, path: registerPath, body: []byte("{}"),
 		header: http.Header{"Content-Type": {"application/json"}}}
-	a, err := r.sender.send(ctx, m, false)
+	a, err := r.sender.send(ctx, m, patient)
 	if err != nil {
 		return fmt.Errorf("the homeserver cannot be measured: %w", err)
 	}
@@ -249,7 +249,7 @@ func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 func (r *runner) alive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := r.sender.once(ctx, &message{method: http.MethodGet, path: "/_matrix/client/versions"})
+	_, err := r.sender.send(ctx, &message{method: http.MethodGet, path: "/_matrix/client/versions"}, once)
 	return err == nil
 }
 

@@ -26,19 +26,26 @@ type sender struct {
 
 	mu   sync.Mutex
 	next time.Time // when the next request may be sent
-	sent int
 }
 
-// pace waits until the next request may be sent.
-func (s *sender) pace(ctx context.Context) error {
+// manner is how a request is sent.
+type manner int
+
+const (
+	patient manner = iota // an answer with status 429 is waited out
+	once                  // it is an answer like any other
+	racing                // and pace has been called already
+)
+
+// pace waits until the next request may be sent, or the next n of them at once.
+func (s *sender) pace(ctx context.Context, n int) error {
 	s.mu.Lock()
 	now := time.Now()
 	at := s.next
 	if at.Before(now) {
 		at = now
 	}
-	s.next = at.Add(s.every)
-	s.sent++
+	s.next = at.Add(time.Duration(n) * s.every)
 	s.mu.Unlock()
 	if deadline, ok := ctx.Deadline(); ok && at.After(deadline) {
 		return notApplicable(fmt.Sprintf("the homeserver asks to wait for %v, which is longer than the run may take", at.Sub(now).Round(time.Second)))
@@ -69,12 +76,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// send sends a request. An answer with status 429 is waited out, unless limited is
-// set: then it is an answer like any other.
-func (s *sender) send(ctx context.Context, m *message, limited bool) (*answer, error) {
+// send sends a request.
+func (s *sender) send(ctx context.Context, m *message, how manner) (*answer, error) {
 	for range maxRetries {
-		a, err := s.once(ctx, m)
-		if err != nil || limited || a.status != http.StatusTooManyRequests {
+		if how != racing {
+			if err := s.pace(ctx, 1); err != nil {
+				return nil, err
+			}
+		}
+		a, err := s.roundTrip(ctx, m)
+		if err != nil || how != patient || a.status != http.StatusTooManyRequests {
 			return a, err
 		}
 		s.holdBack(a.retryAfter())
@@ -82,10 +93,7 @@ func (s *sender) send(ctx context.Context, m *message, limited bool) (*answer, e
 	return nil, notApplicable(fmt.Sprintf("the homeserver has answered %d times with status 429", maxRetries))
 }
 
-func (s *sender) once(ctx context.Context, m *message) (a *answer, err error) {
-	if err := s.pace(ctx); err != nil {
-		return nil, err
-	}
+func (s *sender) roundTrip(ctx context.Context, m *message) (a *answer, err error) {
 	if guess(m) {
 		settle, err := s.budget.charge(ctx)
 		if err != nil {
@@ -110,12 +118,12 @@ func (s *sender) once(ctx context.Context, m *message) (a *answer, err error) {
 		if timed.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no answer within %v", requestTimeout)
 		}
-		return nil, errors.Join(errNoAnswer, err)
+		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	defer response.Body.Close()
 	a, err = readAnswer(m, response)
 	if err != nil {
-		err = errors.Join(errNoAnswer, err)
+		err = fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	return a, err
 }

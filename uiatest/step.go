@@ -49,17 +49,17 @@ func (r *runner) step(ctx context.Context, st *step, s *scope) error {
 	case st.Until != nil:
 		return r.until(ctx, st, s)
 	}
-	_, err := r.ask(ctx, st, s, false)
+	_, err := r.ask(ctx, st, s, patient)
 	return err
 }
 
 // until repeats a request until it gets the status that it is after.
 func (r *runner) until(ctx context.Context, st *step, s *scope) error {
 	for i := range st.Until.Times {
-		once := s.contestant(i)
+		again := s.contestant(i)
 		plain := *st
 		plain.Expect = nil
-		a, err := r.ask(ctx, &plain, once, true)
+		a, err := r.ask(ctx, &plain, again, once)
 		if err != nil {
 			return err
 		}
@@ -82,13 +82,15 @@ func (s *scope) set(values map[string]any) error {
 }
 
 // ask sends the request of a step and judges the answer.
-func (r *runner) ask(ctx context.Context, st *step, s *scope, limited bool) (*answer, error) {
+func (r *runner) ask(ctx context.Context, st *step, s *scope, how manner) (*answer, error) {
 	m, err := s.message(st)
 	if err != nil {
 		return nil, err
 	}
-	limited = limited || st.Expect != nil && slices.Contains(st.Expect.Status, http.StatusTooManyRequests)
-	a, err := r.sender.send(ctx, m, limited)
+	if how == patient && st.Expect != nil && slices.Contains(st.Expect.Status, http.StatusTooManyRequests) {
+		how = once
+	}
+	a, err := r.sender.send(ctx, m, how)
 	s.log.add(newExchange(m, a, err, r.server.AdminToken))
 	if err != nil {
 		return nil, err

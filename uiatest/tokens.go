@@ -79,7 +79,7 @@ func (m *mint) administered(ctx context.Context, t NewToken, expired bool) (stri
 	if expired {
 		body["expiry_time"] = expires.UnixMilli()
 	}
-	a, err := m.sender.send(ctx, m.request(http.MethodPost, adminPath+"/new", encode(body)), false)
+	a, err := m.sender.send(ctx, m.request(http.MethodPost, adminPath+"/new", encode(body)), patient)
 	if err != nil {
 		return "", err
 	}
@@ -105,7 +105,7 @@ func (m *mint) request(method, path string, body []byte) *message {
 // clean deletes the tokens that were made through the administration.
 func (m *mint) clean(ctx context.Context) {
 	for _, value := range m.made {
-		if _, err := m.sender.send(ctx, m.request(http.MethodDelete, adminPath+"/"+url.PathEscape(value), nil), false); err != nil {
+		if _, err := m.sender.send(ctx, m.request(http.MethodDelete, adminPath+"/"+url.PathEscape(value), nil), patient); err != nil {
 			return
 		}
 	}

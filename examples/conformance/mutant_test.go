@@ -36,6 +36,8 @@ type mutant struct {
 // backend is what a mutant has at hand.
 type backend struct {
 	tokens uia.Store
+	admin  string // an administrator's access token
+
 	mu     sync.Mutex
 	memory map[string]string
 }
@@ -186,7 +188,7 @@ func (m mutant) kill(t *testing.T) (by []string) {
 		storage = &hs.Storage{Tokens: m.store(storage.Tokens), Accounts: storage.Accounts, Secret: storage.Secret}
 	}
 	server := homeserver(t, storage, flows[flow])
-	server.Handler = m.handler(server.Handler, &backend{tokens: storage.Tokens, memory: make(map[string]string)})
+	server.Handler = m.handler(server.Handler, &backend{tokens: storage.Tokens, admin: server.AdminToken, memory: make(map[string]string)})
 	server.Flows = [][]string{flows[flow]}
 	opts := &uiatest.Options{Parallel: 4}
 	if !*full {
