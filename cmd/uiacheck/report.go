@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/matrix-uia/uia/uiatest"
@@ -69,15 +68,13 @@ func writeText(w io.Writer, r *result) error {
 // writeTable writes the table of one area: its levels, the cases that failed, and
 // why others do not apply.
 func (r *result) writeTable(w io.Writer, area string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "%-10s\tpassed\tfailed\tnot applicable\t\n", area)
+	fmt.Fprintf(w, "%-10s %8s %8s %16s\n", area, "passed", "failed", "not applicable")
 	for _, level := range levels {
 		passed, failed, not := r.count(uiatest.Passed, level), r.count(uiatest.Failed, level), r.count(uiatest.NotApplicable, level)
 		if passed+failed+not > 0 {
-			fmt.Fprintf(t, "%-10s\t%d\t%d\t%d\t\n", level, passed, failed, not)
+			fmt.Fprintf(w, "  %-8s %8d %8d %16d\n", level, passed, failed, not)
 		}
 	}
-	t.Flush()
 	reasons := make(map[string]int)
 	for _, report := range r.Reports {
 		switch report.Outcome {
