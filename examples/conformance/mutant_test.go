@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
-	"github.com/matrix-uia/uia/examples/homeserver/hs"
 	"github.com/matrix-uia/uia/uiatest"
 )
 
@@ -185,7 +184,9 @@ func (m mutant) kill(t *testing.T) (by []string) {
 	}
 	storage := open(t, "memory")
 	if m.store != nil {
-		storage = &hs.Storage{Tokens: m.store(storage.Tokens), Accounts: storage.Accounts, Secret: storage.Secret}
+		broken := *storage
+		broken.Tokens = m.store(storage.Tokens)
+		storage = &broken
 	}
 	server := homeserver(t, storage, flows[flow])
 	server.Handler = m.handler(server.Handler, &backend{tokens: storage.Tokens, admin: server.AdminToken, memory: make(map[string]string)})

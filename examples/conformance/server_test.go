@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/examples/internal/testdb"
 	"github.com/matrix-uia/uia/uiatest"
 )
 
@@ -26,14 +29,19 @@ var flows = map[string]uia.Flow{
 	"TD": {uia.TokenType, "m.login.dummy"},
 }
 
-// storages are what the example homeserver keeps everything in.
-var storages = map[string]func(t *testing.T) *hs.Storage{
-	"memory": func(t *testing.T) *hs.Storage { return open(t, "memory") },
+// storages name what the example homeserver can keep everything in, as its flag -db
+// does.
+var storages = map[string]func(t *testing.T) string{
+	"memory":     func(*testing.T) string { return "memory" },
+	"SQLite":     func(t *testing.T) string { return filepath.Join(t.TempDir(), "homeserver.db") },
+	"PostgreSQL": func(t *testing.T) string { return testdb.PostgreSQL(t) },
 }
 
-func open(t *testing.T, name string) *hs.Storage {
+func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
+
+func open(t *testing.T, database string) *hs.Storage {
 	t.Helper()
-	storage, err := hs.Open(t.Context(), name)
+	storage, err := hs.Open(t.Context(), database)
 	require.NoError(t, err)
 	if storage.Close != nil {
 		t.Cleanup(func() { require.NoError(t, storage.Close()) })
@@ -59,6 +67,7 @@ func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow) uiatest.Server
 		Handler:    server,
 		NewToken:   newToken(storage.Tokens),
 		AdminToken: newAdmin(t, server),
+		Lacks:      []string{"fallback"},
 	}
 }
 
@@ -97,10 +106,10 @@ func newAdmin(t *testing.T, server http.Handler) string {
 
 // Every case that applies passes, at every level, in both flows, on every storage.
 func TestExample(t *testing.T) {
-	for storage, open := range storages {
-		for flow := range flows {
+	for storage, name := range storages {
+		for flow, stages := range flows {
 			t.Run(storage+"/"+flow, func(t *testing.T) {
-				uiatest.TestServer(t, homeserver(t, open(t), flows[flow]))
+				uiatest.TestServer(t, homeserver(t, open(t, name(t)), stages))
 			})
 		}
 	}
