@@ -14,7 +14,7 @@ import (
 
 // window is how many tokens a filtered page examines. It bounds what a page
 // costs when few tokens, or none, pass the filter.
-const window = 1000
+const window = 500
 
 // orderColumn is what each order sorts by before the value. Each has an index.
 var orderColumn = map[uia.TokenOrder]string{
@@ -140,7 +140,15 @@ func (c conn) rows(ctx context.Context, query string, args []any) (rows []tokenR
 // labelled returns all tokens behind the cursor whose label has the prefix, in
 // order, or nil if more than n labels have it.
 func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int, now time.Time) ([]tokenRow, error) {
-	where, args := labelRange(q.LabelPrefix, 2)
+	// Counting as far as that reads nothing but the index.
+	where, args := labelRange(q.LabelPrefix, 1)
+	var matches int
+	_, err := c.one(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT 1 FROM uia_tokens WHERE %s LIMIT $%d) few`, where, len(args)+1),
+		append(args, n+1), &matches)
+	if err != nil || matches > n {
+		return nil, err
+	}
+	where, args = labelRange(q.LabelPrefix, 2)
 	args = append(append([]any{ms(now)}, args...), n+1)
 	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s, %s FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d`,
 		tokenFields, tokenCounts, where, len(args)), args)
