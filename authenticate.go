@@ -102,28 +102,36 @@ func (e *Engine) authenticate(ctx context.Context, r Request) (*Grant, error) {
 
 // proceed handles a request of a session that exists.
 func (v *visit) proceed(ctx context.Context) (*Grant, error) {
-	if v.rec.State == Done {
-		return v.replay()
-	}
-	known, err := v.settleParams()
-	if err != nil {
-		return nil, err
-	}
-	if v.rec.State == Running {
-		return v.step(ctx, nil, true)
-	}
-	// Check never sees a session that runs or is done: the account just made would
-	// be in use.
-	if v.op.Check != nil && !(known && v.poll()) {
-		if err := v.op.Check(ctx, v.s); err != nil {
+	for range maxConflicts {
+		if v.rec.State == Done {
+			return v.replay()
+		}
+		known, err := v.settleParams()
+		if err != nil {
 			return nil, err
 		}
+		if v.rec.State == Running {
+			return v.step(ctx, nil, true)
+		}
+		// Check never sees a session whose operation runs, is done or may be: the
+		// account just made would be in use.
+		if v.op.Check != nil && !v.data.Doubt && !(known && v.poll()) {
+			if err := v.op.Check(ctx, v.s); err != nil {
+				if changed, loadErr := v.changed(ctx); loadErr != nil {
+					return nil, loadErr
+				} else if changed {
+					continue // it may have been made just now, by another request of this session
+				}
+				return nil, err
+			}
+		}
+		lost, err := v.renew(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return v.step(ctx, lost, true)
 	}
-	lost, err := v.renew(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return v.step(ctx, lost, true)
+	return nil, errBusy
 }
 
 // step attempts the stage that the request is for, if it is one that can be
@@ -193,7 +201,11 @@ func (v *visit) attempt(ctx context.Context, st *stage, claim bool) error {
 		}
 	}
 	refusal, refused := errors.AsType[*Error](err)
-	settle(refused && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden))
+	failed := refused && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden)
+	settle(failed)
+	if failed {
+		v.e.emit(ctx, stageFailed(v.s, st.Type(), refusal))
+	}
 	if more, ok := errors.AsType[*Continue](err); ok {
 		c := v.challenge(ctx, nil)
 		if challenge, ok := c.(*Challenge); ok {
@@ -221,15 +233,20 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		held := result
 		var saved Record
 		var data *recordData
+		v.nonce = ""
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
 			if st.tx != nil {
-				if held, err = st.tx.Hold(ctx, v.claimOf(result)); err != nil {
+				h, err := st.tx.Hold(ctx, v.claimOf(result))
+				if err != nil {
 					return err
 				}
+				held = h
 			}
 			next := v.opened()
 			data = v.data.with(completion{st.Type(), held})
-			data.Params = v.s.Params
+			if !v.lost { // else the stage was completed out of band
+				data.Params = v.s.Params
+			}
 			if v.mine = claim && v.completedBy(data); v.mine {
 				next, data = v.claimed(data)
 			}
@@ -238,23 +255,46 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		})
 		if err == nil {
 			v.adopt(saved, data)
+			if st.tx != nil {
+				v.e.emit(ctx, UseHeld{about(v.s.Key, st.Type()), heldToken(held)})
+			}
 			return nil
 		}
-		v.mine = false
-		conflict := errors.Is(err, ErrConflict)
-		if conflict {
-			if err = v.loadRecord(ctx); err == nil && v.awaits(st.Type()) {
-				continue
-			}
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			v.mine = false
+			return err // nothing was set aside
 		}
-		if _, refused := errors.AsType[*Error](err); st.tx != nil && !refused && !errors.Is(err, ErrSpent) {
+		conflict := errors.Is(err, ErrConflict)
+		if loadErr := v.reloadRecord(ctx); loadErr != nil {
+			// What was set aside may be what the record shows: it is left to lapse.
+			v.mine = false
+			return errors.Join(err, loadErr)
+		}
+		if v.nonce != "" && v.rec.Owner == v.nonce {
+			return nil // the group was written, and only its answer lost
+		}
+		v.mine = false
+		if conflict && v.awaits(st.Type()) {
+			continue
+		}
+		if st.tx != nil {
 			// Another token may have been faster in this session, or the record could
 			// not be written: what was set aside is not recorded and must not stay.
 			v.release(ctx, st, held)
 		}
+		if conflict {
+			return nil
+		}
 		return err
 	}
 	return errBusy
+}
+
+// reloadRecord loads the record even if the client has gone, to clean up.
+func (v *visit) reloadRecord(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	return v.loadRecord(ctx)
 }
 
 // awaits reports whether the stage can still be completed.
@@ -282,13 +322,14 @@ func (v *visit) claimOf(result json.RawMessage) TxClaim {
 }
 
 // release gives back what a stage has set aside and the record does not show.
-func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) {
+func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) (done bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	err := st.tx.Release(ctx, v.claimOf(held), v.s.Result(st.Type()))
-	if err != nil && !errors.Is(err, ErrNotHeld) {
+	if err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrSpent) {
 		v.e.log.WarnContext(ctx, "uia: what a stage holds could not be given back and is left to lapse", "session", v.s.Key, "stage", st.Type(), "error", err)
 	}
+	return err == nil
 }
 
 // renew lets each completed stage renew what it holds. If one has lost it, that
@@ -337,7 +378,9 @@ func (v *visit) uncomplete(ctx context.Context, i int) error {
 	}
 	for _, c := range gone {
 		if st := v.e.stages[c.Type]; st != nil && st.tx != nil {
-			v.release(ctx, st, c.Result)
+			if v.release(ctx, st, c.Result) {
+				v.e.emit(ctx, UseReleased{about(v.s.Key, st.Type()), heldToken(c.Result)})
+			}
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -123,8 +124,12 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 		case "flows", "params", "session", "completed", "errcode", "error":
 			continue // an extra member never replaces one of ours
 		}
+		encoded, err := json.Marshal(value) // nil is null, and what is no JSON an error
+		if err != nil {
+			return nil, err
+		}
 		out = appendString(append(out, ','), name)
-		out = append(append(out, ':'), value...)
+		out = append(append(out, ':'), encoded...)
 	}
 	return append(out, '}'), nil
 }
@@ -178,10 +183,14 @@ func internalError(cause error) *Error {
 // WriteError writes what [Answer] says of err, as [WriteJSON] does.
 func WriteError(w http.ResponseWriter, err error) {
 	status, header, body := Answer(err)
-	for name, values := range header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), header)
 	WriteJSON(w, status, body)
+}
+
+// WriteError is the function of this name for handlers around the engine: it also
+// logs what the client is not told of err, and knows a *LimitError.
+func (e *Engine) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	WriteError(w, e.told(r.Context(), err))
 }
 
 // WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the

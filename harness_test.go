@@ -2,9 +2,11 @@ package uia_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -47,7 +49,7 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 		if user == "" {
 			return uia.Result{}, uia.NewError(400, spec.Unknown("too late"))
 		}
-		return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": fmt.Sprintf("token-%d", a.runs)}}, nil
+		return a.result(user), nil
 	}
 	user := "@" + username + ":test"
 	if username == "" {
@@ -57,7 +59,12 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 		return uia.Result{}, uia.NewError(400, spec.UserInUse("taken"))
 	}
 	a.byKey[s.Key], a.byName[user] = user, s.Key
-	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": fmt.Sprintf("token-%d", a.runs)}}, nil
+	return a.result(user), nil
+}
+
+// result is what a run tells the client: no two of them have the same access token.
+func (a *accounts) result(user string) uia.Result {
+	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "a-secret-token-" + rand.Text()}}
 }
 
 func (a *accounts) resolve(_ context.Context, key string) (uia.Outcome, error) {
@@ -201,7 +208,18 @@ func (a answer) completed() []string {
 // post sends a body to /register: a string as it is, anything else as JSON.
 func (h *homeserver) post(body any) answer { return h.send("POST", "/register", "", body) }
 
+// postCtx is post for a client that hangs up when the context is cancelled.
+func (h *homeserver) postCtx(ctx context.Context, body any) answer {
+	h.t.Helper()
+	return h.sendCtx(ctx, "POST", "/register", "", body)
+}
+
 func (h *homeserver) send(method, path, user string, body any) answer {
+	h.t.Helper()
+	return h.sendCtx(context.Background(), method, path, user, body)
+}
+
+func (h *homeserver) sendCtx(ctx context.Context, method, path, user string, body any) answer {
 	h.t.Helper()
 	text, ok := body.(string)
 	if !ok {
@@ -209,7 +227,7 @@ func (h *homeserver) send(method, path, user string, body any) answer {
 		require.NoError(h.t, err)
 		text = string(encoded)
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(text))
+	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(text))
 	r.Header.Set("X-User", user)
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
@@ -225,8 +243,6 @@ type dict = map[string]any
 // with returns parameters with an auth member.
 func with(params dict, auth dict) dict {
 	out := dict{"auth": auth}
-	for k, v := range params {
-		out[k] = v
-	}
+	maps.Copy(out, params)
 	return out
 }

@@ -73,7 +73,8 @@ func (v *visit) adopt(r Record, data *recordData) {
 // was faster.
 func (v *visit) store(ctx context.Context, next Record, data *recordData) (Record, error) {
 	now := v.e.now()
-	next.Owner = rand.Text()
+	v.nonce = rand.Text()
+	next.Owner = v.nonce
 	next.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
 	if t := now.Add(recordGrace); next.State != Open && next.Expires.Before(t) {
 		next.Expires = t
@@ -85,9 +86,12 @@ func (v *visit) store(ctx context.Context, next Record, data *recordData) (Recor
 	if err == nil {
 		return saved, nil
 	}
-	// The write may have happened and only its answer been lost, or a driver may
-	// have repeated it by itself and met its own first try.
-	if found, lookErr := v.e.cfg.Sessions.LoadSession(ctx, next.Key, now); lookErr == nil && found.Owner == next.Owner {
+	// The write may have happened and only its answer been lost, because the client
+	// hung up for example, or a driver may have repeated it by itself and met its own
+	// first try.
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	if found, lookErr := v.e.cfg.Sessions.LoadSession(look, next.Key, now); lookErr == nil && found.Owner == next.Owner {
 		return found, nil
 	}
 	return Record{}, err

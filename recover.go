@@ -74,7 +74,7 @@ func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverRep
 
 // decide settles one claim that is in doubt.
 func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bool, err error) {
-	name, _, _ := strings.Cut(c.Key, ".")
+	name := operationOf(c.Key)
 	op := e.operations[name]
 	if op == nil || op.Resolve == nil {
 		return false, fmt.Errorf("operation %q is not configured", name)
@@ -94,10 +94,24 @@ func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bo
 	if err != nil {
 		return false, err
 	}
+	var ev Event
 	if outcome.Done {
-		return true, st.tx.Commit(ctx, c, outcome.UserID)
+		ev = UseSpent{about(c.Key, st.Type()), heldToken(c.Result), outcome.UserID}
+		err = st.tx.Commit(ctx, c, outcome.UserID)
+	} else {
+		ev = UseReleased{about(c.Key, st.Type()), heldToken(c.Result)}
+		err = st.tx.Release(ctx, c, nil)
 	}
-	return false, st.tx.Release(ctx, c, nil)
+	if err == nil {
+		e.emit(ctx, ev)
+	}
+	return outcome.Done, err
+}
+
+// operationOf returns the name of the operation that a Session.Key belongs to.
+func operationOf(key string) string {
+	name, _, _ := strings.Cut(key, ".")
+	return name
 }
 
 // charge takes a guess from the client's budget; see Limiter.
@@ -105,7 +119,11 @@ func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(fai
 	if e.cfg.Limiter == nil {
 		return func(bool) {}, nil
 	}
-	return e.cfg.Limiter.Charge(ctx, client)
+	settle, err = e.cfg.Limiter.Charge(ctx, client)
+	if _, hit := errors.AsType[*LimitError](err); hit {
+		e.emit(ctx, LimitHit{client})
+	}
+	return settle, err
 }
 
 // told returns what the client is told of err, as an *Error or a *Challenge, and
@@ -131,7 +149,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 			Cause:       err,
 		}
 	}
-	if ctx.Err() != nil { // the client has gone
+	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
 		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err}
 	}
 	e.log.ErrorContext(ctx, "uia: request failed", "error", err)

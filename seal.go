@@ -82,7 +82,7 @@ type ticket struct {
 	target     string
 	flows      []byte   // a digest of the operation's flows, or the flows themselves with FlowsFor
 	digest     []byte   // of the opening request's parameters; empty if it had none
-	remembered []byte   // a JSON object; empty if nothing is remembered
+	remembered []byte   // a JSON object; nil if nothing is remembered
 	openings   []string // auth type, state, auth type, state, ... of the stages that keep some
 }
 
@@ -169,7 +169,10 @@ func parseTicket(plain []byte) (*ticket, bool) {
 		return nil, false
 	}
 	t.operation, t.subject, t.target = string(parts[0]), string(parts[1]), string(parts[2])
-	t.flows, t.digest, t.remembered = parts[3], parts[4], parts[5]
+	t.flows, t.digest = parts[3], parts[4]
+	if len(parts[5]) > 0 {
+		t.remembered = parts[5]
+	}
 	for _, part := range parts[6:] {
 		t.openings = append(t.openings, string(part))
 	}

@@ -128,7 +128,7 @@ func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessa
 	}
 	token, err := t.Store.Token(ctx, value, s.Now)
 	if errors.Is(err, ErrNotFound) {
-		return nil, refuseToken(nil)
+		return nil, refuseToken(err)
 	}
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package uia
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,12 @@ type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
 	run  Operate
+
+	// What a transaction has yet to commit: the events to tell then, and the owner of
+	// the record by which its commit is recognised.
+	spent []Event
+	owner string
+	late  bool // Recover was faster, and so perhaps was another run that it overtook
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -63,7 +70,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		data      *recordData
 	)
 	perform := func(ctx context.Context) error {
-		refusal, overtaken = nil, false
+		refusal, overtaken, t.spent, t.owner = nil, false, nil, ""
 		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
@@ -80,6 +87,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 			var next Record
 			next, data = t.finished(response)
 			finished, err = t.store(ctx, next, data)
+			t.owner = finished.Owner
 		}
 		overtaken = errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) || errors.Is(err, ErrConflict)
 		return err
@@ -95,6 +103,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		cancel()
 		if err == nil {
 			t.adopt(finished, data)
+			t.e.emit(ctx, t.spent...)
 			return response, nil
 		}
 	}
@@ -185,10 +194,17 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 	for _, p := range pledges {
 		err := p.Commit(ctx, p.TxClaim, userID)
 		if errors.Is(err, ErrSpent) && t.inTx == nil {
-			continue // for this session's key, and so for what this run has made: Recover was faster
+			t.late = true
+			continue // for this session's key, and so for what this run has made
 		}
 		if err != nil {
 			return err
+		}
+		ev := UseSpent{about(p.Key, p.Type()), heldToken(p.Result), userID}
+		if t.inTx == nil {
+			t.e.emit(ctx, ev)
+		} else {
+			t.spent = append(t.spent, ev)
 		}
 	}
 	return nil
@@ -219,6 +235,10 @@ func (t *turn) conclude(ctx context.Context, response json.RawMessage) (json.Raw
 			break
 		}
 	}
+	err = cmp.Or(err, ErrConflict)
+	if t.late {
+		return nil, err // another run may be told something else, and be recorded
+	}
 	// The operation did take effect: the client is told so, even if a repeated
 	// request will not be.
 	t.e.log.ErrorContext(ctx, "uia: the response of a finished session could not be recorded", "session", t.s.Key, "error", err)
@@ -237,9 +257,14 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 		return nil, err
 	}
 	// It did not happen. In a transaction that is so for every error, unless only
-	// the answer to COMMIT was lost: then the use is spent.
-	if errors.Is(t.rollback(ctx, pledges), ErrSpent) {
-		return nil, errOvertaken // by ourselves: the response is in the record
+	// the answer to COMMIT was lost: then the use is spent, and we were overtaken by
+	// ourselves. If it is not held any more, another run or Recover has decided: a
+	// session that Recover has given up must not be opened again.
+	if t.rollback(ctx, pledges) != nil {
+		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+			t.e.emit(ctx, t.spent...)
+		}
+		return nil, errOvertaken
 	}
 	t.reopen(ctx, false)
 	if refusal != nil {
@@ -249,20 +274,21 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 }
 
 // rollback makes what was pinned held again. What cannot be reached stays pinned
-// until Recover finds it.
-func (t *turn) rollback(ctx context.Context, pledges []pledge) (spent error) {
+// until Recover finds it. The error is ErrSpent or ErrNotHeld if something is
+// no longer this run's.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (overtaken error) {
 	for _, p := range pledges {
 		claim := p.TxClaim
 		claim.Now = t.e.now()
 		err := p.Rollback(ctx, claim)
 		switch {
-		case errors.Is(err, ErrSpent):
-			spent = err
-		case err != nil && !errors.Is(err, ErrNotHeld):
+		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
+			overtaken = err
+		case err != nil:
 			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 		}
 	}
-	return spent
+	return overtaken
 }
 
 // reopen lets the next request of the session run the operation.
@@ -288,7 +314,9 @@ func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (js
 	}
 	if !outcome.Done {
 		for _, p := range pledges {
-			if err := p.Release(ctx, p.TxClaim, nil); err != nil && !errors.Is(err, ErrNotHeld) {
+			if err := p.Release(ctx, p.TxClaim, nil); err == nil {
+				t.e.emit(ctx, UseReleased{about(p.Key, p.Type()), heldToken(p.Result)})
+			} else if !errors.Is(err, ErrNotHeld) {
 				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 			}
 		}

@@ -34,7 +34,8 @@ type Operation struct {
 	// if it was opened without any, for those of the first completed stage.
 	Mutable bool
 	// Remember names the parameters that the session ID carries, so that a client
-	// may leave them out later. They are remembered together, if they fit 1 KiB.
+	// may leave them out later. They are remembered together, if they fit 1 KiB;
+	// without Mutable only if they are all that the request had.
 	Remember []string
 	// AnyOrder accepts the stages of a flow out of order. The specification says
 	// that they must be completed in order.
@@ -98,6 +99,9 @@ type Config struct {
 	ClaimTTL time.Duration
 	// MaxBody bounds request bodies, in bytes. Zero means 64 KiB.
 	MaxBody int64
+	// Observer is told of what an operator may want to count or audit; see [Event].
+	// Nil for nobody.
+	Observer func(context.Context, Event)
 	// Logger gets what went wrong. Nil discards it. Tokens, session IDs,
 	// parameters and responses are never logged.
 	Logger *slog.Logger
@@ -129,10 +133,11 @@ type Engine struct {
 // stage is a Stage with what it can do, asserted once.
 type stage struct {
 	Stage
-	params  ParamsStage
-	opening OpeningStage
-	tx      TxStage
-	sweeper Sweeper
+	params   ParamsStage
+	opening  OpeningStage
+	fallback FallbackStage
+	tx       TxStage
+	sweeper  Sweeper
 }
 
 // operation is an Operation with what can be worked out beforehand.
@@ -198,6 +203,11 @@ func New(cfg Config) (*Engine, error) {
 			mistake("two stages are of type %q", s.Type())
 		default:
 			e.stages[s.Type()] = newStage(s)
+			if c, ok := s.(ConfiguredStage); ok {
+				if err := c.Configured(); err != nil {
+					mistake("stage %q: %w", s.Type(), err)
+				}
+			}
 		}
 	}
 	for _, o := range cfg.Operations {
@@ -227,6 +237,7 @@ func newStage(s Stage) *stage {
 	out := &stage{Stage: s}
 	out.params, _ = s.(ParamsStage)
 	out.opening, _ = s.(OpeningStage)
+	out.fallback, _ = s.(FallbackStage)
 	out.tx, _ = s.(TxStage)
 	out.sweeper, _ = s.(Sweeper)
 	return out

@@ -66,7 +66,9 @@ type visit struct {
 	body   []byte // canonical
 	params []byte // the body without auth
 	auth   authData
-	mine   bool // this request has claimed the record
+	mine   bool   // this request has claimed the record
+	nonce  string // Record.Owner of the revision that this request has written last
+	lost   bool   // params were sent at the start, and are neither sent again nor remembered
 }
 
 // newVisit reads the request as far as it can be read without its session.
@@ -124,6 +126,9 @@ func (v *visit) open(ctx context.Context, r Request) error {
 	if len(v.params) > len("{}") {
 		v.ticket.digest = paramsDigest(v.params)
 		v.ticket.remembered = remember(v.params, v.op.Remember)
+		if !v.op.Mutable && len(v.ticket.remembered) < len(v.params) {
+			v.ticket.remembered = nil // a part of frozen parameters is other parameters
+		}
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
@@ -211,10 +216,13 @@ func (v *visit) settleParams() (known bool, err error) {
 	}
 	if len(v.params) == len("{}") {
 		switch {
-		case remembered != nil:
+		case len(remembered) > 0: // an unsealed ticket that remembers nothing has an empty slice
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
-			return false, errMissingParams
+			v.lost = true
+			if !v.poll() || complete(v.flows, v.s.Completed, v.op.AnyOrder) {
+				return false, errMissingParams // a poll before that runs nothing
+			}
 		}
 		return true, nil
 	}

@@ -3,6 +3,7 @@ package memstore
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -32,9 +33,7 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	if len(s.tokens)+len(fresh) > s.opts.MaxTokens {
 		return uia.ErrFull
 	}
-	for v, t := range fresh {
-		s.tokens[v] = t
-	}
+	maps.Copy(s.tokens, fresh)
 	return nil
 }
 

@@ -73,22 +73,19 @@ func (reg *Registration) check(ctx context.Context, s *uia.Session) error {
 	if err := reg.checkUsername(p.Username); err != nil {
 		return err
 	}
+	if _, err := pinned(s, p.Username); err != nil {
+		return err
+	}
 	return reg.Accounts.Available(ctx, p.Username)
 }
 
 // checkUsername refuses what is no localpart of a user ID (Appendices, "User
 // Identifiers"): 1 to 255 bytes with the rest of the ID, of a-z 0-9 . _ = - / +
-func (reg *Registration) checkUsername(localpart string) error {
-	for _, c := range []byte(localpart) {
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9',
-			c == '.', c == '_', c == '=', c == '-', c == '/', c == '+':
-		default:
-			return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername,
-				"A username consists of the characters a-z, 0-9, and . _ = - / +")
-		}
+func (reg *Registration) checkUsername(username string) error {
+	if !localpart(username, "") {
+		return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "A username consists of "+grammar)
 	}
-	if len(localpart)+len(reg.ServerName)+len("@:") > maxUserID {
+	if len(username)+len(reg.ServerName)+len("@:") > maxUserID {
 		return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "The username is too long.")
 	}
 	return nil

@@ -43,10 +43,14 @@ type Accounts interface {
 type Account struct {
 	// Key is the idempotency key: Session.Key.
 	Key string
-	// Localpart is what the client asked for; "" asks for one to be made up.
+	// Localpart is what the client asked for, or what its registration token is pinned
+	// to ([Pin]); "" asks for one to be made up.
 	Localpart string
 	// Password is never empty, unless Registration.AllowNoPassword is set.
 	Password string
+	// PasswordHash is what Registration.HashPassword made of it; "" if there is no
+	// HashPassword or no password.
+	PasswordHash string
 	// DeviceID is the device to be logged in; "" asks for one to be made up.
 	DeviceID string
 	// DeviceName is the display name of a new device; may be empty.
@@ -96,9 +100,13 @@ type Registration struct {
 	// context carries (sqlstore's InTx): accounts are then made in the transaction
 	// that spends the token. Nil makes them outside, and requires Resolve.
 	InTx func(context.Context, func(context.Context) error) error
+	// HashPassword makes what Account.PasswordHash is to be. It is called before the
+	// transaction begins: a good hash takes long, and a transaction keeps others
+	// waiting. Nil leaves hashing to Create.
+	HashPassword func(ctx context.Context, password string) (string, error)
 	// Resolve is the operation's; see uia.Operation. Not needed with InTx.
 	Resolve func(ctx context.Context, key string) (uia.Outcome, error)
-	// Available limits /register/available, which tells who has an account: it is
+	// LimitAvailable limits /register/available, which tells who has an account: it is
 	// asked before each answer, and refuses with an *uia.Error. Nil does not limit.
 	LimitAvailable func(*http.Request) error
 }
@@ -169,33 +177,61 @@ func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.En
 	if err != nil {
 		return nil, err
 	}
-	if reg.InTx != nil {
-		return grant.FinishTx(r.Context(), reg.InTx, reg.create)
+	if reg.InTx == nil {
+		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			a, err := reg.account(ctx, s)
+			if err != nil {
+				return uia.Result{}, err
+			}
+			return reg.create(ctx, a)
+		})
 	}
-	return grant.Finish(r.Context(), reg.create)
+	var a Account
+	inTx := func(ctx context.Context, fn func(context.Context) error) (err error) {
+		if a, err = reg.account(ctx, grant.Session()); err != nil {
+			return err
+		}
+		return reg.InTx(ctx, fn)
+	}
+	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		a.Session = s
+		return reg.create(ctx, a)
+	})
+}
+
+// account returns what the session asks for.
+func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, error) {
+	p, err := readParams(s)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{
+		Key: s.Key, Localpart: p.Username, Password: p.Password, DeviceID: p.DeviceID, DeviceName: p.DeviceName,
+		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, Session: s,
+	}
+	if p.Password == "" && !reg.AllowNoPassword {
+		return a, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
+	}
+	if err := reg.checkUsername(p.Username); err != nil {
+		return a, err
+	}
+	if a.Localpart, err = pinned(s, p.Username); err != nil {
+		return a, err
+	}
+	if p.Password != "" && reg.HashPassword != nil {
+		a.PasswordHash, err = reg.HashPassword(ctx, p.Password)
+	}
+	return a, err
 }
 
 // create is the guarded operation.
-func (reg *Registration) create(ctx context.Context, s *uia.Session) (uia.Result, error) {
-	p, err := readParams(s)
-	if err != nil {
-		return uia.Result{}, err
-	}
-	if p.Password == "" && !reg.AllowNoPassword {
-		return uia.Result{}, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
-	}
-	if err := reg.checkUsername(p.Username); err != nil {
-		return uia.Result{}, err
-	}
-	c, err := reg.Accounts.Create(ctx, Account{
-		Key: s.Key, Localpart: p.Username, Password: p.Password, DeviceID: p.DeviceID, DeviceName: p.DeviceName,
-		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, Session: s,
-	})
+func (reg *Registration) create(ctx context.Context, a Account) (uia.Result, error) {
+	c, err := reg.Accounts.Create(ctx, a)
 	if err != nil {
 		return uia.Result{}, err
 	}
 	body := response{UserID: c.UserID, HomeServer: reg.ServerName}
-	if !p.InhibitLogin {
+	if !a.InhibitLogin {
 		body.AccessToken, body.DeviceID, body.RefreshToken = c.AccessToken, c.DeviceID, c.RefreshToken
 		body.ExpiresIn = c.ExpiresIn.Milliseconds()
 	}

@@ -20,6 +20,9 @@ type session struct {
 	DeviceID    string `json:"device_id"`
 }
 
+// maxDeviceText is how long a device's ID and its name may be, in bytes.
+const maxDeviceText = 255
+
 func (s *Server) loginFlows(*http.Request) (any, error) {
 	type flow struct {
 		Type string `json:"type"`
@@ -111,8 +114,19 @@ func (s *Server) findUser(ctx context.Context, name string) (User, error) {
 	return s.accounts.User(ctx, name)
 }
 
+// checkDevice refuses a device that a client has described badly.
+func checkDevice(d Device) error {
+	if len(d.ID) > maxDeviceText || len(d.Name) > maxDeviceText || !isText(d.ID+d.Name) {
+		return uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long, or not text"))
+	}
+	return nil
+}
+
 // openDevice logs a device in. An empty ID is made up.
 func (s *Server) openDevice(ctx context.Context, d Device) (session, error) {
+	if err := checkDevice(d); err != nil {
+		return session{}, err
+	}
 	if d.ID == "" {
 		d.ID = newDeviceID()
 	}

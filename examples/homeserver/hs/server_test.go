@@ -1,27 +1,22 @@
 package hs
 
 import (
-	"crypto/hmac"
-	"crypto/sha1"
-	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
 )
 
 // newServer makes a homeserver with one user, alice, and returns her access token.
 func newServer(t *testing.T, change func(*Options)) (*Server, string) {
 	t.Helper()
-	storage, err := Open(t.Context(), "memory")
-	require.NoError(t, err)
-	opts := Options{ServerName: "example.org", Storage: storage, SharedSecret: "shared secret"}
+	opts := Options{ServerName: "example.org", Storage: mustOpen(t, "memory"), SharedSecret: "shared secret"}
 	if change != nil {
 		change(&opts)
 	}
@@ -30,6 +25,16 @@ func newServer(t *testing.T, change func(*Options)) (*Server, string) {
 	made, err := s.makeAccount(t.Context(), "alice", "wonderland", false)
 	require.NoError(t, err)
 	return s, made.(session).AccessToken
+}
+
+// newServerOn makes a homeserver on a storage, which may have users, with the
+// token "fifty".
+func newServerOn(t *testing.T, storage *Storage) *Server {
+	t.Helper()
+	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: storage, Failures: -1,
+		Tokens: []uia.Token{{Value: "fifty", UsesAllowed: new(int64(50)), Created: time.Now()}}})
+	require.NoError(t, err)
+	return s
 }
 
 // call sends a request to s; a token that is not empty is the access token.
@@ -53,6 +58,8 @@ var surface = map[string]string{
 	"/.well-known/matrix/client":                                      "GET",
 	"/_matrix/client/versions":                                        "GET",
 	"/_synapse/admin/v1/register":                                     "GET POST",
+	"/_synapse/admin/v1/server_version":                               "GET",
+	"/_synapse/admin/v2/users":                                        "GET",
 	"/_matrix/client/V/login":                                         "GET POST",
 	"/_matrix/client/V/logout":                                        "POST",
 	"/_matrix/client/V/logout/all":                                    "POST",
@@ -117,22 +124,10 @@ func TestSurface(t *testing.T) {
 }
 
 func TestNoSharedSecret(t *testing.T) {
-	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: mustOpen(t)})
+	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: mustOpen(t, "memory")})
 	require.NoError(t, err)
 	status, _, _ := call(t, s, "GET", "/_synapse/admin/v1/register", "", "")
 	require.Equal(t, http.StatusNotFound, status)
-}
-
-func mustOpen(t *testing.T) *Storage {
-	t.Helper()
-	storage, err := Open(t.Context(), "memory")
-	require.NoError(t, err)
-	return storage
-}
-
-func TestOpenUnknown(t *testing.T) {
-	_, err := Open(t.Context(), "homeserver.db")
-	require.Error(t, err)
 }
 
 // Every endpoint that needs an access token says so in the same way.
@@ -161,225 +156,4 @@ func TestAccessTokens(t *testing.T) {
 	require.Empty(t, body)
 	_, _, body = call(t, s, "GET", "/_matrix/client/v3/account/whoami", token, "")
 	require.Equal(t, "M_UNKNOWN_TOKEN", body["errcode"])
-}
-
-func TestLogin(t *testing.T) {
-	s, first := newServer(t, nil)
-	const path = "/_matrix/client/v3/login"
-	_, _, body := call(t, s, "GET", path, "", "")
-	require.Equal(t, map[string]any{"flows": []any{map[string]any{"type": "m.login.password"}}}, body)
-
-	for _, right := range []string{
-		`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":"wonderland"}`,
-		`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"@alice:example.org"},"password":"wonderland"}`,
-		`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"Alice"},"password":"wonderland"}`,
-		`{"type":"m.login.password","user":"alice","password":"wonderland"}`,
-		`{"type":"m.login.password","user":"@alice:example.org","password":"wonderland","device_id":"PHONE"}`,
-	} {
-		status, _, body := call(t, s, "POST", path, "", right)
-		require.Equal(t, http.StatusOK, status, "%s: %v", right, body)
-		require.Equal(t, "@alice:example.org", body["user_id"])
-		require.Equal(t, "example.org", body["home_server"])
-		if strings.Contains(right, "PHONE") {
-			require.Equal(t, "PHONE", body["device_id"])
-		}
-		_, _, who := call(t, s, "GET", "/_matrix/client/v3/account/whoami", body["access_token"].(string), "")
-		require.Equal(t, body["device_id"], who["device_id"])
-	}
-	for wrong, want := range map[string]string{
-		`{"type":"m.login.password","user":"alice","password":"wrong"}`:                                      "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"nobody","password":"wonderland"}`:                                "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"@alice:elsewhere.org","password":"wonderland"}`:                  "403 M_FORBIDDEN",
-		`{"type":"m.login.password","user":"alice"}`:                                                         "400 M_MISSING_PARAM",
-		`{"type":"m.login.password","password":"wonderland"}`:                                                "400 M_MISSING_PARAM",
-		`{"type":"m.login.token","token":"x"}`:                                                               "400 M_UNKNOWN",
-		`{"type":"m.login.password","identifier":{"type":"m.id.phone","phone":"1"},"password":"wonderland"}`: "400 M_UNKNOWN",
-		`{"type":"m.login.password","user":["alice"],"password":"wonderland"}`:                               "400 M_BAD_JSON",
-		`[]`:                                "400 M_BAD_JSON",
-		``:                                  "400 M_NOT_JSON",
-		"{\"user\":\"\xff\"}":               "400 M_NOT_JSON",
-		strings.Repeat(" ", maxBody) + "{}": "413 M_TOO_LARGE",
-	} {
-		status, _, body := call(t, s, "POST", path, "", wrong)
-		require.Equal(t, want, fmt.Sprint(status, " ", body["errcode"]), "%.80s", wrong)
-	}
-
-	// A second login on the same device replaces the first one's access token.
-	again := `{"type":"m.login.password","user":"alice","password":"wonderland","device_id":"PHONE"}`
-	_, _, one := call(t, s, "POST", path, "", again)
-	_, _, two := call(t, s, "POST", path, "", again)
-	status, _, _ := call(t, s, "GET", "/_matrix/client/v3/account/whoami", one["access_token"].(string), "")
-	require.Equal(t, http.StatusUnauthorized, status)
-	status, _, _ = call(t, s, "POST", "/_matrix/client/v3/logout/all", two["access_token"].(string), "")
-	require.Equal(t, http.StatusOK, status)
-	status, _, _ = call(t, s, "GET", "/_matrix/client/v3/account/whoami", first, "")
-	require.Equal(t, http.StatusUnauthorized, status)
-}
-
-// Passwords and tokens are guessed on one budget.
-func TestLoginIsLimited(t *testing.T) {
-	s, _ := newServer(t, func(o *Options) { o.Failures = 3 })
-	guess := func(password string) int {
-		status, _, _ := call(t, s, "POST", "/_matrix/client/v3/login", "",
-			`{"type":"m.login.password","user":"alice","password":"`+password+`"}`)
-		return status
-	}
-	for range 10 {
-		require.Equal(t, http.StatusOK, guess("wonderland"))
-	}
-	require.Equal(t, http.StatusForbidden, guess("a"))
-	require.Equal(t, http.StatusForbidden, guess("b"))
-	status, _, body := call(t, s, "POST", "/_matrix/client/v3/register", "",
-		`{"username":"bob","password":"x","auth":{"type":"m.login.registration_token","token":"wrong"}}`)
-	require.Equal(t, http.StatusUnauthorized, status, "%v", body)
-	require.Equal(t, http.StatusTooManyRequests, guess("wonderland"))
-}
-
-func TestSync(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, token := newServer(t, nil)
-		sync := func(query string) (time.Duration, int, map[string]any) {
-			start := time.Now()
-			status, _, body := call(t, s, "GET", "/_matrix/client/v3/sync"+query, token, "")
-			return time.Since(start), status, body
-		}
-		took, status, body := sync("?timeout=30000")
-		require.Equal(t, http.StatusOK, status)
-		require.Zero(t, took, "the first sync has something to tell")
-		since := "?since=" + body["next_batch"].(string)
-		took, _, _ = sync(since)
-		require.Zero(t, took)
-		took, _, _ = sync(since + "&timeout=5000")
-		require.Equal(t, 5*time.Second, took)
-		took, _, _ = sync(since + "&timeout=999999999999")
-		require.Equal(t, maxPoll, took)
-		took, _, _ = sync(since + "&timeout=-1")
-		require.Zero(t, took)
-
-		done := make(chan int)
-		go func() {
-			_, status, _ := sync(since + "&timeout=30000")
-			done <- status
-		}()
-		synctest.Wait()
-		require.NoError(t, s.accounts.DeleteAllDevices(t.Context(), "alice"))
-		s.Close()
-		require.Equal(t, http.StatusUnauthorized, <-done, "logged out while waiting")
-	})
-}
-
-func TestFilters(t *testing.T) {
-	s, token := newServer(t, nil)
-	const path = "/_matrix/client/v3/user/%40alice%3Aexample.org/filter"
-	status, _, body := call(t, s, "POST", path, token, `{"room": {"timeline": {"limit": 8}}}`)
-	require.Equal(t, http.StatusOK, status)
-	id := body["filter_id"].(string)
-	require.NotEqual(t, byte('{'), id[0])
-	status, _, body = call(t, s, "GET", path+"/"+id, token, "")
-	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, map[string]any{"room": map[string]any{"timeline": map[string]any{"limit": 8.0}}}, body)
-	status, _, body = call(t, s, "GET", path+"/nope", token, "")
-	require.Equal(t, "404 M_NOT_FOUND", fmt.Sprint(status, " ", body["errcode"]))
-	status, _, body = call(t, s, "POST", path, token, `[]`)
-	require.Equal(t, "400 M_BAD_JSON", fmt.Sprint(status, " ", body["errcode"]))
-	status, _, body = call(t, s, "POST", path, token, `{"x":"`+strings.Repeat("x", maxFilter)+`"}`)
-	require.Equal(t, "413 M_TOO_LARGE", fmt.Sprint(status, " ", body["errcode"]))
-	status, _, body = call(t, s, "POST", "/_matrix/client/v3/user/@bob:example.org/filter", token, `{}`)
-	require.Equal(t, "403 M_FORBIDDEN", fmt.Sprint(status, " ", body["errcode"]))
-}
-
-func TestKeys(t *testing.T) {
-	s, token := newServer(t, nil)
-	const upload, query = "/_matrix/client/v3/keys/upload", "/_matrix/client/v3/keys/query"
-	_, _, who := call(t, s, "GET", "/_matrix/client/v3/account/whoami", token, "")
-	device := who["device_id"].(string)
-	status, _, body := call(t, s, "POST", upload, token, `{"one_time_keys":{"signed_curve25519:AA":{"key":"x"},"signed_curve25519:AB":{}}}`)
-	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, map[string]any{"signed_curve25519": 2.0}, body["one_time_key_counts"])
-	_, _, body = call(t, s, "POST", query, token, `{"device_keys":{"@alice:example.org":[]}}`)
-	require.Equal(t, map[string]any{"@alice:example.org": map[string]any{}}, body["device_keys"])
-
-	status, _, body = call(t, s, "POST", upload, token, fmt.Sprintf(
-		`{"device_keys":{"user_id":"@alice:example.org","device_id":%q,"keys":{"ed25519:X":"k"}},"one_time_keys":{"signed_curve25519:AA":{}}}`, device))
-	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, map[string]any{"signed_curve25519": 2.0}, body["one_time_key_counts"])
-	for _, wanted := range []string{`[]`, `["` + device + `"]`} {
-		_, _, body = call(t, s, "POST", query, token, `{"device_keys":{"@alice:example.org":`+wanted+`,"@nobody:example.org":[]}}`)
-		keys := body["device_keys"].(map[string]any)
-		require.Len(t, keys, 1)
-		got := keys["@alice:example.org"].(map[string]any)[device].(map[string]any)
-		require.Equal(t, map[string]any{"ed25519:X": "k"}, got["keys"])
-	}
-	_, _, body = call(t, s, "POST", query, token, `{"device_keys":{"@alice:example.org":["OTHER"]}}`)
-	require.Equal(t, map[string]any{"@alice:example.org": map[string]any{}}, body["device_keys"])
-	_, _, sync := call(t, s, "GET", "/_matrix/client/v3/sync", token, "")
-	require.Equal(t, map[string]any{"signed_curve25519": 2.0}, sync["device_one_time_keys_count"])
-
-	for _, wrong := range []string{
-		`{"device_keys":{"user_id":"@bob:example.org","device_id":"` + device + `"}}`,
-		`{"device_keys":{"user_id":"@alice:example.org","device_id":"OTHER"}}`,
-		`{"device_keys":[]}`, `{"one_time_keys":[]}`,
-	} {
-		status, _, _ = call(t, s, "POST", upload, token, wrong)
-		require.Equal(t, http.StatusBadRequest, status, wrong)
-	}
-}
-
-func TestSharedSecret(t *testing.T) {
-	s, _ := newServer(t, nil)
-	now := time.Now()
-	s.shared.now = func() time.Time { return now }
-	const path = "/_synapse/admin/v1/register"
-	nonce := func() string {
-		_, _, body := call(t, s, "GET", path, "", "")
-		return body["nonce"].(string)
-	}
-	post := func(nonce, user, password, secret string, admin bool) string {
-		mac := hmac.New(sha1.New, []byte(secret))
-		fmt.Fprintf(mac, "%s\x00%s\x00%s\x00%s", nonce, user, password, map[bool]string{true: "admin", false: "notadmin"}[admin])
-		body, err := json.Marshal(map[string]any{"nonce": nonce, "username": user, "password": password, "admin": admin,
-			"mac": hex.EncodeToString(mac.Sum(nil))})
-		require.NoError(t, err)
-		status, _, got := call(t, s, "POST", path, "", string(body))
-		if status == http.StatusOK {
-			require.Equal(t, "@"+user+":example.org", got["user_id"])
-			require.NotEmpty(t, got["access_token"])
-		}
-		return strings.TrimSpace(fmt.Sprint(status, " ", got["errcode"]))
-	}
-	n := nonce()
-	require.Equal(t, "403 M_UNKNOWN", post(n, "bob", "pw", "wrong secret", false))
-	require.Equal(t, "200 <nil>", post(n, "bob", "pw", "shared secret", true))
-	bob, err := s.accounts.User(t.Context(), "bob")
-	require.NoError(t, err)
-	require.True(t, bob.Admin)
-	require.Equal(t, "400 M_UNKNOWN", post(n, "carol", "pw", "shared secret", false), "a nonce is used once")
-	require.Equal(t, "400 M_USER_IN_USE", post(nonce(), "bob", "pw", "shared secret", false))
-	require.Equal(t, "400 M_INVALID_USERNAME", post(nonce(), "b b", "pw", "shared secret", false))
-	require.Equal(t, "400 M_UNKNOWN", post(nonce(), "dave", "", "shared secret", false))
-	require.Equal(t, "400 M_UNKNOWN", post("made up", "dave", "pw", "shared secret", false))
-	n = nonce()
-	now = now.Add(nonceTTL)
-	require.Equal(t, "400 M_UNKNOWN", post(n, "dave", "pw", "shared secret", false), "a nonce expires")
-	require.Equal(t, "200 <nil>", post(nonce(), "dave", "pw", "shared secret", false))
-	require.Len(t, s.shared.used, 1, "expired ones are forgotten")
-}
-
-func TestPasswords(t *testing.T) {
-	p := newPasswords()
-	hash, err := p.hash(t.Context(), "wonderland")
-	require.NoError(t, err)
-	require.NotContains(t, hash, "wonderland")
-	for password, want := range map[string]bool{"wonderland": true, "wonderlanD": false, "": false} {
-		got, err := p.verify(t.Context(), hash, password)
-		require.NoError(t, err)
-		require.Equal(t, want, got, password)
-	}
-	right, err := p.verify(t.Context(), "", "")
-	require.NoError(t, err)
-	require.False(t, right)
-	for _, malformed := range []string{"x", "$argon2id$v=19$m=1$x$y", "$argon2id$v=18$m=8,t=1,p=1$AA$AA", "$argon2id$v=19$m=8,t=1,p=1$!$!"} {
-		_, err := p.verify(t.Context(), malformed, "x")
-		require.Error(t, err, malformed)
-	}
 }

@@ -54,7 +54,7 @@ func (s *sharedSecret) seal(body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// fresh reports whether nonce is ours, has not expired and has not been used.
+// fresh reports whether nonce is ours and has not expired.
 func (s *sharedSecret) fresh(nonce string) bool {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
 	if err != nil || len(raw) < 8+sha256.Size {
@@ -64,16 +64,10 @@ func (s *sharedSecret) fresh(nonce string) bool {
 	if !hmac.Equal(sealed, s.seal(body)) {
 		return false
 	}
-	if expires := time.UnixMilli(int64(binary.BigEndian.Uint64(body))); !s.now().Before(expires) {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, used := s.used[nonce]
-	return !used
+	return s.now().Before(time.UnixMilli(int64(binary.BigEndian.Uint64(body))))
 }
 
-// use marks a nonce as used. Of two concurrent calls one returns true.
+// use marks a fresh nonce as used. Of several calls one returns true.
 func (s *sharedSecret) use(nonce string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,13 +146,18 @@ func (s *Server) makeAccount(ctx context.Context, localpart, password string, ad
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.accounts.CreateUser(ctx, User{Localpart: localpart, PasswordHash: hash, Admin: admin, Created: time.Now()})
-	if errors.Is(err, ErrTaken) {
-		return nil, uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
-	} else if err != nil {
-		return nil, err
-	}
-	return s.openDevice(ctx, Device{Localpart: localpart})
+	var opened session
+	err = s.inTx(ctx, func(ctx context.Context) error {
+		_, err := s.accounts.CreateUser(ctx, User{Localpart: localpart, PasswordHash: hash, Admin: admin, Created: time.Now()})
+		if errors.Is(err, ErrTaken) {
+			return uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
+		} else if err != nil {
+			return err
+		}
+		opened, err = s.openDevice(ctx, Device{Localpart: localpart})
+		return err
+	})
+	return opened, err
 }
 
 // validLocalpart reports whether a new user of server may be called so.

@@ -1,0 +1,301 @@
+// Package admin lets an operator manage registration tokens with the tools they
+// already have: it speaks the registration tokens API of Synapse's admin API, and a
+// superset of it that older tools ignore.
+//
+//	GET    /                list; ?valid= filters
+//	POST   /new             create
+//	GET    /{token}         show
+//	PUT    /{token}         change
+//	DELETE /{token}         delete
+//	GET    /{token}/uses    which accounts came from it
+//	GET    /{token}/qr      its invite link as a PNG
+//
+// # Beyond Synapse
+//
+// Each record also has label, created_ts, created_by, revoked, last_used_ts, meta,
+// fingerprint ([uia.Fingerprint], to find it in an audit log), and invite_url if
+// Options.InviteURL is set.
+//
+// The list takes limit (at most 1000, which is also the default) and from, the
+// next_token of the page before; a filtered page may be short, even empty, and still
+// have a next_token. It takes order_by (token, created_ts, expiry_time or
+// uses_allowed) with dir (f or b), label, which keeps the labels that begin with it,
+// and total=true, which adds the total. A from of digits counts tokens from the
+// beginning, as web interfaces do for other lists: up to 10,000.
+//
+// POST /new takes label, meta (a JSON object of at most 4 KiB for the homeserver;
+// see [register.Pin] for what register makes of it), style (random, readable or
+// words), and count: with it, that many tokens are made, all or none, and the answer
+// is a list of them. PUT takes label, meta and revoked too.
+//
+// # Tokens and paths
+//
+// A token called "new" is shown, changed and deleted like any other. One called "." or
+// ".." is not created here, since browsers and proxies resolve such paths, but can
+// be managed as %2E and %2E%2E by whoever can send that.
+package admin
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Path is where Synapse has this API, and where tools look for it.
+const Path = "/_synapse/admin/v1/registration_tokens"
+
+// segment is the last element of Path: what follows it is ours.
+const segment = "registration_tokens"
+
+// Options are the options of [Handler]. The zero value is good.
+type Options struct {
+	// InviteURL is a link that an operator can hand to somebody, with {token} where
+	// the token belongs: "https://chat.example.org/#/register?token={token}". Every
+	// record then has an invite_url. Empty means none.
+	InviteURL string
+	// QR draws a text as a QR code and returns it as a PNG, for GET {token}/qr. With
+	// rsc.io/qr:
+	//
+	//	func(text string) ([]byte, error) {
+	//		code, err := qr.Encode(text, qr.M)
+	//		if err != nil {
+	//			return nil, err
+	//		}
+	//		return code.PNG(), nil
+	//	}
+	//
+	// Nil, or no InviteURL, answers 404.
+	QR func(text string) (png []byte, err error)
+	// Words is the list that the style "words" draws from, such as one of those that
+	// github.com/sethvargo/go-diceware carries, or one in the language of the users. A
+	// token gets as many of its words as it takes to have 60 bits. Words that have
+	// other characters than a token may, or a hyphen, are left out; at least 1024
+	// must remain. Nil answers 400 to that style.
+	Words []string
+	// Secret seals next_token, so that it cannot be changed and a token's value does
+	// not show in it. Every process that serves the same clients needs the same, of at
+	// least 32 random bytes; it may be uia.Config.Secret. Nil makes one up: a page
+	// that was begun at one process then ends there.
+	Secret []byte
+	// Observer is told who created, changed, revoked and deleted tokens. Nil for nobody.
+	Observer func(context.Context, uia.Event)
+	// Logger gets what goes wrong. Nil discards it. It never sees a token.
+	Logger *slog.Logger
+	// Now tells the time. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Handler serves the administration of the tokens in store, under any prefix: what
+// it goes by is what follows the first path element named registration_tokens. It
+// never redirects, but an http.ServeMux does unless it knows both forms of the path:
+//
+//	h := admin.Handler(store, authorize, nil)
+//	mux.Handle(admin.Path, h)
+//	mux.Handle(admin.Path+"/", h)
+//
+// authorize tells who is asking, which becomes the created_by of new tokens. It is
+// called for every request but a CORS preflight. If it returns an error nothing is
+// done: an *uia.Error is answered as it is (tools know 401 M_MISSING_TOKEN, 401
+// M_UNKNOWN_TOKEN and 403 M_FORBIDDEN), any other is logged and answered with 500.
+//
+// Handler panics if store or authorize is nil or if an option is not what it has to
+// be: as with a wrong pattern in http.ServeMux, the program is wrong.
+func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err error), opts *Options) http.Handler {
+	if opts == nil {
+		opts = &Options{}
+	}
+	h := &handler{store: store, authorize: authorize, opts: *opts, log: opts.Logger, now: opts.Now}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	var mistakes []error
+	if store == nil || authorize == nil {
+		mistakes = append(mistakes, errors.New("admin: store and authorize are required"))
+	}
+	if opts.InviteURL != "" && !strings.Contains(opts.InviteURL, "{token}") {
+		mistakes = append(mistakes, errors.New("admin: InviteURL has no {token}"))
+	}
+	var err error
+	if h.words, err = newWords(opts.Words); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if h.pages, err = newPages(opts.Secret); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		panic(err)
+	}
+	return h
+}
+
+type handler struct {
+	store     uia.TokenStore
+	authorize func(*http.Request) (string, error)
+	opts      Options
+	log       *slog.Logger
+	now       func() time.Time
+	words     *words // nil: none
+	pages     cipher.AEAD
+}
+
+// request is one authorised request.
+type request struct {
+	*http.Request
+	by    string
+	now   time.Time
+	token string // the one that the path names, if it names one
+}
+
+// answer is an endpoint: what it returns is written as JSON, a png as it is.
+type answer func(*request) (any, error)
+
+type png []byte
+
+var errNoEndpoint = uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request"))
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodOptions {
+		uia.MethodNotAllowed(w, r, "")
+		return
+	}
+	body, err := h.serve(w, r)
+	if errors.Is(err, errAnswered) {
+		return
+	}
+	if err != nil {
+		h.writeError(w, r, err)
+		return
+	}
+	if image, ok := body.(png); ok {
+		uia.SetCORS(w.Header())
+		w.Header().Set("Content-Type", "image/png")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(image)
+		return
+	}
+	uia.WriteJSON(w, http.StatusOK, body)
+}
+
+// errAnswered says that there is nothing left to write.
+var errAnswered = errors.New("admin: answered")
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
+	by, err := h.authorize(r)
+	if err != nil {
+		return nil, err
+	}
+	methods, token, err := h.route(r.URL)
+	if err != nil {
+		return nil, err
+	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	endpoint := methods[method]
+	if endpoint == nil {
+		uia.MethodNotAllowed(w, r, methods.allow())
+		return nil, errAnswered
+	}
+	return endpoint(&request{Request: r, by: by, now: h.now(), token: token})
+}
+
+// methods are the endpoints at one path.
+type methods map[string]answer
+
+func (m methods) allow() string {
+	list := []string{}
+	for _, name := range []string{"GET", "POST", "PUT", "DELETE"} {
+		if m[name] != nil {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// route finds the endpoints of a path, and the token that it names. It goes by the
+// path as it was sent, in which an encoded slash or dot is part of a name.
+func (h *handler) route(u *url.URL) (methods, string, error) {
+	elements := strings.Split(u.EscapedPath(), "/")
+	i := slices.Index(elements, segment)
+	if i < 0 {
+		return nil, "", errNoEndpoint
+	}
+	rest := elements[i+1:]
+	if n := len(rest); n > 0 && rest[n-1] == "" { // a trailing slash
+		rest = rest[:n-1]
+	}
+	if len(rest) == 0 {
+		return methods{"GET": h.list}, "", nil
+	}
+	token, err := url.PathUnescape(rest[0])
+	if err != nil {
+		return nil, "", invalid("The path cannot be decoded")
+	}
+	switch {
+	case len(rest) == 2 && rest[1] == "uses":
+		return methods{"GET": h.uses}, token, nil
+	case len(rest) == 2 && rest[1] == "qr":
+		return methods{"GET": h.qr}, token, nil
+	case len(rest) > 1:
+		return nil, "", errNoEndpoint
+	}
+	m := methods{"GET": h.show, "PUT": h.update, "DELETE": h.remove}
+	if rest[0] == "new" {
+		m["POST"] = h.create
+	}
+	return m, token, nil
+}
+
+// writeError answers err, and logs what the client is not told.
+func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	if status, _, _ := uia.Answer(err); status >= 500 && r.Context().Err() == nil {
+		h.log.ErrorContext(r.Context(), "admin: request failed", "method", r.Method, "error", err)
+	}
+	uia.WriteError(w, err)
+}
+
+// emit tells the observer, whose panic must not make a change look undone.
+func (h *handler) emit(ctx context.Context, ev uia.Event) {
+	if h.opts.Observer == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.ErrorContext(ctx, "admin: the observer panicked", "event", ev.Name(), "panic", p)
+		}
+	}()
+	h.opts.Observer(ctx, ev)
+}
+
+func invalid(message string) error {
+	return uia.NewError(http.StatusBadRequest, spec.InvalidParam(message))
+}
+
+// told maps what a store says to what the operator is told.
+func told(err error) error {
+	switch {
+	case errors.Is(err, uia.ErrNotFound):
+		return uia.NewError(http.StatusNotFound, spec.NotFound("No such registration token"))
+	case errors.Is(err, uia.ErrExists):
+		return invalid("There is such a registration token already")
+	case errors.Is(err, uia.ErrInvalid):
+		return &uia.Error{Status: http.StatusBadRequest, MatrixError: spec.InvalidParam("The store refuses these values"), Cause: err}
+	case errors.Is(err, uia.ErrFull):
+		return uia.NewError(http.StatusForbidden, spec.MatrixError{ErrCode: "M_RESOURCE_LIMIT_EXCEEDED", Err: "There is no room for more registration tokens"})
+	}
+	return err
+}

@@ -1,0 +1,141 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+const (
+	defaultLength = 16
+	maxCount      = 1000
+	// maxTries bounds how often values are drawn anew because one of them exists,
+	// which happens to very short ones alone.
+	maxTries = 32
+)
+
+// draft is what POST /new asks for.
+type draft struct {
+	token uia.Token // all but the value
+	value string    // "" asks for one to be made up
+	batch bool      // count was given
+	count int
+	style func() string
+}
+
+func (h *handler) create(r *request) (any, error) {
+	body, err := readObject(r.Request)
+	if err != nil {
+		return nil, err
+	}
+	d, err := h.draftOf(body, r.now)
+	if err != nil {
+		return nil, err
+	}
+	d.token.Created, d.token.CreatedBy = r.now.UTC().Truncate(time.Millisecond), r.by
+	tokens, err := h.make(r, d)
+	if err != nil {
+		return nil, told(err)
+	}
+	for _, t := range tokens {
+		h.emit(r.Context(), uia.TokenCreated{
+			Token: uia.Fingerprint(t.Value), By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires,
+		})
+	}
+	if d.batch {
+		return page{Tokens: h.records(tokens)}, nil
+	}
+	return h.record(tokens[0]), nil
+}
+
+// make creates all of the tokens or none.
+func (h *handler) make(r *request, d draft) ([]uia.Token, error) {
+	if d.value != "" {
+		d.token.Value = d.value
+		return []uia.Token{d.token}, h.store.CreateTokens(r.Context(), d.token)
+	}
+	for range maxTries {
+		tokens, ok := d.draw()
+		if !ok {
+			break
+		}
+		err := h.store.CreateTokens(r.Context(), tokens...)
+		if !errors.Is(err, uia.ErrExists) {
+			return tokens, err
+		}
+	}
+	return nil, invalid("There are not enough tokens of this length that do not exist yet")
+}
+
+// draw makes the values up, each another one; false if there are not so many.
+func (d draft) draw() ([]uia.Token, bool) {
+	tokens := make([]uia.Token, 0, d.count)
+	seen := make(map[string]bool, d.count)
+	for range d.count * maxTries {
+		if d.token.Value = d.style(); seen[d.token.Value] {
+			continue
+		}
+		seen[d.token.Value] = true
+		if tokens = append(tokens, d.token); len(tokens) == d.count {
+			return tokens, true
+		}
+	}
+	return nil, false
+}
+
+// draftOf reads a POST /new.
+func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
+	if d.token.UsesAllowed, err = body.integer("uses_allowed", 0, maxInt); err != nil {
+		return d, err
+	}
+	until, err := body.integer("expiry_time", 0, maxInt)
+	if err != nil {
+		return d, err
+	}
+	if d.token.Expires, err = expiry(until, now); err != nil {
+		return d, err
+	}
+	if d.token.Label, err = body.label(); err != nil {
+		return d, err
+	}
+	if d.token.Meta, err = body.meta(); err != nil {
+		return d, err
+	}
+	count, err := body.integer("count", 1, maxCount)
+	if err != nil {
+		return d, err
+	}
+	d.count = 1
+	if count != nil {
+		d.batch, d.count = true, int(*count)
+	}
+	// A length is checked even if a value is given with it, as one tool does.
+	length, err := body.integer("length", 1, uia.MaxTokenLength)
+	if err != nil {
+		return d, err
+	}
+	style, err := body.text("style")
+	if err != nil {
+		return d, err
+	}
+	if d.style, err = h.styleOf(style, length); err != nil {
+		return d, err
+	}
+	if !body.given("token") {
+		return d, nil
+	}
+	if d.value, err = body.text("token"); err != nil {
+		return d, err
+	}
+	switch {
+	case !uia.ValidTokenValue(d.value):
+		return d, invalid(fmt.Sprintf("token must be 1 to %d of the characters A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength))
+	case d.value == "." || d.value == "..":
+		return d, invalid("A token of this value could not be managed: browsers and proxies resolve such paths")
+	case d.count > 1:
+		return d, invalid("count and token exclude each other")
+	}
+	return d, nil
+}

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+const (
+	// maxOffset bounds a from that is a number.
+	maxOffset = 10_000
+	// maxParts bounds how many pages of the store one answer is made of.
+	maxParts = 10
+)
+
+// page is a page of tokens.
+type page struct {
+	Tokens []record `json:"registration_tokens"`
+	Next   string   `json:"next_token,omitempty"`
+	Total  *int64   `json:"total,omitempty"`
+}
+
+// orders are the fields that a list can be ordered by.
+var orders = map[string]uia.TokenOrder{
+	"token":        uia.ByValue,
+	"created_ts":   uia.ByCreated,
+	"expiry_time":  uia.ByExpires,
+	"uses_allowed": uia.ByUsesAllowed,
+}
+
+// listing is what GET on the list asks for.
+type listing struct {
+	uia.TokenQuery
+	name   string // what its pages have in common
+	offset int    // from, if it is a number
+	paged  bool   // from is the next_token of a page
+}
+
+func (h *handler) list(r *request) (any, error) {
+	l, err := h.listingOf(r)
+	if err != nil {
+		return nil, err
+	}
+	found, err := h.read(r.Context(), l, r.now)
+	if err != nil {
+		return nil, told(err)
+	}
+	out := page{Tokens: h.records(found.Tokens)}
+	if l.Total {
+		out.Total = &found.Total
+	}
+	if found.Next != nil {
+		if out.Next, err = h.seal(l.name, found.Next); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// listingOf reads the query. An order that is not offered is ignored, as are unknown
+// parameters: web interfaces send both.
+func (h *handler) listingOf(r *request) (l listing, err error) {
+	q, err := queryOf(r)
+	if err != nil {
+		return l, err
+	}
+	if l.Valid, err = q.flag("valid"); err != nil {
+		return l, err
+	}
+	total, err := q.flag("total")
+	if err != nil {
+		return l, err
+	}
+	l.Total = total != nil && *total
+	if l.Limit, err = q.limit(); err != nil {
+		return l, err
+	}
+	l.LabelPrefix = q.Get("label")
+	l.Order = orders[q.Get("order_by")]
+	l.Descending = q.Get("dir") == "b"
+	l.name = fmt.Sprintf("tokens %d %t %q %q", l.Order, l.Descending, q.Get("valid"), l.LabelPrefix)
+	switch from := q.Get("from"); {
+	case from == "":
+	case digits(from) && len(from) <= 20:
+		l.offset, err = strconv.Atoi(from)
+		if err != nil || l.offset > maxOffset {
+			return l, invalid(fmt.Sprintf("from can count at most %d tokens: use next_token", maxOffset))
+		}
+	default:
+		l.After, l.paged = new(uia.TokenCursor), true
+		err = h.open(l.name, from, l.After)
+	}
+	return l, err
+}
+
+// read returns the page. Those who do not follow a next_token get what a few pages
+// of the store have to offer: their tools would take a short page for everything.
+func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.TokenPage, err error) {
+	q, want, skip := l.TokenQuery, l.Limit, l.offset
+	for part := range maxParts + maxOffset/maxLimit {
+		q.Limit = min(want-len(out.Tokens)+skip, maxLimit)
+		found, err := h.store.ListTokens(ctx, q, now)
+		if err != nil {
+			return out, err
+		}
+		if part == 0 {
+			out.Total = found.Total
+			q.Total = false
+		}
+		skipped := min(skip, len(found.Tokens))
+		skip -= skipped
+		out.Tokens = append(out.Tokens, found.Tokens[skipped:]...)
+		out.Next, q.After = found.Next, found.Next
+		if l.paged || found.Next == nil || len(out.Tokens) == want || skip == 0 && part >= maxParts-1 {
+			break
+		}
+	}
+	return out, nil
+}

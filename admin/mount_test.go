@@ -1,0 +1,168 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/admin"
+	"github.com/matrix-uia/uia/internal/admintest"
+	"github.com/matrix-uia/uia/memstore"
+)
+
+func anybody(*http.Request) (string, error) { return "@admin:test", nil }
+
+// get asks a real server for a path as it is written, and follows no redirect.
+func get(t *testing.T, h http.Handler, method, path string) (int, string) {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(body)
+}
+
+func TestMounting(t *testing.T) {
+	store := memstore.New(nil)
+	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "abcd"}, uia.Token{Value: ".."}, uia.Token{Value: "registration_tokens"}))
+	h := admin.Handler(store, anybody, nil)
+	both := func(prefix string) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle(prefix+admin.Path, h)
+		mux.Handle(prefix+admin.Path+"/", h)
+		return mux
+	}
+	for name, mounted := range map[string]struct {
+		http.Handler
+		prefix string
+	}{
+		"as Synapse":          {both(""), admin.Path},
+		"under a prefix":      {both("/matrix"), "/matrix" + admin.Path},
+		"behind StripPrefix":  {http.StripPrefix("/a/b", both("")), "/a/b" + admin.Path},
+		"without a mux":       {h, admin.Path},
+		"under another name":  {http.StripPrefix("/admin", h), "/admin/registration_tokens"},
+		"encoded in between":  {h, "/%61dmin/registration_tokens"},
+		"as a whole":          {h, "/registration_tokens"},
+		"behind another name": {http.StripPrefix("/registration_tokens", h), "/registration_tokens/x/registration_tokens"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, path := range []string{"", "/", "?valid=true", "/?valid=true"} {
+				status, body := get(t, mounted, "GET", mounted.prefix+path)
+				assert.Equal(t, 200, status, path)
+				assert.Contains(t, body, `"token":"abcd"`, path)
+			}
+			for path, want := range map[string]string{
+				"/abcd": "abcd", "/%61bcd": "abcd", "/%2E%2E": "..", "/%2e%2e": "..", "/registration_tokens": "registration_tokens",
+			} {
+				status, body := get(t, mounted, "GET", mounted.prefix+path)
+				assert.Equal(t, 200, status, path)
+				assert.Contains(t, body, `{"token":"`+want+`"`, path)
+			}
+			status, body := get(t, mounted, "GET", mounted.prefix+"/ab%2Fcd")
+			assert.Equal(t, 404, status)
+			assert.Contains(t, body, "M_NOT_FOUND")
+		})
+	}
+	status, body := get(t, h, "GET", "/elsewhere")
+	assert.Equal(t, 404, status)
+	assert.Contains(t, body, "M_UNRECOGNIZED")
+}
+
+func TestWrongOptionsPanic(t *testing.T) {
+	store := memstore.New(nil)
+	for name, wrong := range map[string]func(){
+		"no store":     func() { admin.Handler(nil, anybody, nil) },
+		"no authorize": func() { admin.Handler(store, nil, nil) },
+		"no {token}":   func() { admin.Handler(store, anybody, &admin.Options{InviteURL: "https://chat.example.org"}) },
+		"short secret": func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte("short")}) },
+		"no secret":    func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte{}}) },
+		"few words":    func() { admin.Handler(store, anybody, &admin.Options{Words: []string{"one", "two"}}) },
+	} {
+		assert.Panics(t, wrong, name)
+	}
+	assert.NotPanics(t, func() { admin.Handler(store, anybody, nil) })
+}
+
+func TestPagesGoOnAtAnotherProcess(t *testing.T) {
+	store := memstore.New(nil)
+	secret := func(o *admin.Options) { o.Secret = []byte(strings.Repeat("s", 32)) }
+	one, two := admintest.New(t, store, secret), admintest.New(t, store, secret)
+	one.Create("a", "b")
+	assert.Equal(t, []string{"b"}, two.Do("GET", "?from="+one.Do("GET", "?limit=1", nil).Next(), nil).Tokens())
+}
+
+// broken is a store whose database is gone, and says more than it should.
+type broken struct{ uia.TokenStore }
+
+var errGone = errors.New("the database is gone")
+
+func (broken) ListTokens(context.Context, uia.TokenQuery, time.Time) (uia.TokenPage, error) {
+	return uia.TokenPage{}, errGone
+}
+func (broken) Token(context.Context, string, time.Time) (uia.Token, error) {
+	return uia.Token{}, errGone
+}
+func (broken) CreateTokens(context.Context, ...uia.Token) error { return errGone }
+func (broken) DeleteToken(context.Context, string) error        { return errGone }
+
+func TestABrokenStoreIs500AndLogged(t *testing.T) {
+	var log bytes.Buffer
+	s := admintest.New(t, broken{}, func(o *admin.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	for _, request := range [][2]string{
+		{"GET", ""}, {"GET", "/the-value"}, {"PUT", "/the-value"}, {"DELETE", "/the-value"}, {"POST", "/new"}, {"GET", "/the-value/uses"},
+	} {
+		log.Reset()
+		a := s.Do(request[0], request[1], `{"token":"the-value"}`)
+		assert.Equal(t, 500, a.Status, request)
+		assert.Equal(t, "M_UNKNOWN", a.Code())
+		assert.NotContains(t, a.Body, "database")
+		assert.Contains(t, log.String(), "the database is gone")
+		assert.NotContains(t, log.String(), "the-value")
+	}
+	assert.Empty(t, s.Events())
+}
+
+func TestAuthorizeDecides(t *testing.T) {
+	var log bytes.Buffer
+	store := memstore.New(nil)
+	h := admin.Handler(store, func(*http.Request) (string, error) { return "@a:test", errGone }, &admin.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("POST", admin.Path+"/new", strings.NewReader(`{}`)))
+	assert.Equal(t, 500, w.Code, "an error that is no answer still refuses")
+	assert.Contains(t, log.String(), "gone")
+	page, err := store.ListTokens(t.Context(), uia.TokenQuery{}, admintest.Now)
+	require.NoError(t, err)
+	assert.Empty(t, page.Tokens)
+}
+
+func TestAnObserversPanicEndsThere(t *testing.T) {
+	s := admintest.New(t, memstore.New(nil), func(o *admin.Options) {
+		o.Observer = func(context.Context, uia.Event) { panic("a full disk") }
+	})
+	assert.Equal(t, 200, s.Do("POST", "/new", `{"token":"abcd"}`).Status)
+	assert.Equal(t, 200, s.Do("DELETE", "/abcd", nil).Status)
+}
+
+func TestAFullStoreIsNoServerError(t *testing.T) {
+	s := admintest.New(t, memstore.New(&memstore.Options{MaxTokens: 1}), nil)
+	assert.Equal(t, 200, s.Do("POST", "/new", `{}`).Status)
+	a := s.Do("POST", "/new", `{}`)
+	assert.Equal(t, 403, a.Status)
+	assert.Equal(t, "M_RESOURCE_LIMIT_EXCEEDED", a.Code())
+}

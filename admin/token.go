@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"bytes"
+	"net/http"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// find returns the token that the path names.
+func (h *handler) find(r *request) (uia.Token, error) {
+	if !uia.ValidTokenValue(r.token) {
+		return uia.Token{}, told(uia.ErrNotFound) // and never shown to a database: it may hold anything
+	}
+	t, err := h.store.Token(r.Context(), r.token, r.now)
+	return t, told(err)
+}
+
+func (h *handler) show(r *request) (any, error) {
+	t, err := h.find(r)
+	if err != nil {
+		return nil, err
+	}
+	return h.record(t), nil
+}
+
+func (h *handler) qr(r *request) (any, error) {
+	if h.opts.QR == nil || h.opts.InviteURL == "" {
+		return nil, uia.NewError(http.StatusNotFound, spec.Unrecognized("There are no invite links here"))
+	}
+	t, err := h.find(r)
+	if err != nil {
+		return nil, err
+	}
+	image, err := h.opts.QR(h.invite(t.Value))
+	return png(image), err
+}
+
+func (h *handler) remove(r *request) (any, error) {
+	if !uia.ValidTokenValue(r.token) {
+		return nil, told(uia.ErrNotFound)
+	}
+	if err := h.store.DeleteToken(r.Context(), r.token); err != nil {
+		return nil, told(err)
+	}
+	h.emit(r.Context(), uia.TokenDeleted{Token: uia.Fingerprint(r.token), By: r.by})
+	return struct{}{}, nil
+}
+
+// update changes what the body names. Web interfaces send the whole record back,
+// with what the operator has not touched as they got it.
+func (h *handler) update(r *request) (any, error) {
+	body, err := readObject(r.Request)
+	if err != nil {
+		return nil, err
+	}
+	before, err := h.find(r)
+	if err != nil {
+		return nil, err
+	}
+	p, err := patchOf(body, before, r.now)
+	if err != nil {
+		return nil, err
+	}
+	if p == (uia.TokenPatch{}) {
+		return h.record(before), nil
+	}
+	t, err := h.store.UpdateToken(r.Context(), r.token, p, r.now)
+	if err != nil {
+		return nil, told(err)
+	}
+	fingerprint := uia.Fingerprint(t.Value)
+	if t.Revoked && !before.Revoked {
+		h.emit(r.Context(), uia.TokenRevoked{Token: fingerprint, By: r.by})
+		p.Revoked = nil
+	}
+	if p != (uia.TokenPatch{}) {
+		h.emit(r.Context(), uia.TokenUpdated{Token: fingerprint, By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires})
+	}
+	return h.record(t), nil
+}
+
+// patchOf reads a PUT. A member that is absent leaves the token's as it is, and so
+// does one that says what is the case already: an expiry that has passed cannot be
+// set, but can be sent back. Null means any number, never, none; a null where it
+// could mean nothing is as good as absent.
+func patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, err error) {
+	if body.has("uses_allowed") {
+		n, err := body.integer("uses_allowed", 0, maxInt)
+		if err != nil {
+			return p, err
+		}
+		if !same(n, before.UsesAllowed) {
+			p.UsesAllowed = &n
+		}
+	}
+	if body.has("expiry_time") {
+		n, err := body.integer("expiry_time", 0, maxInt)
+		if err != nil {
+			return p, err
+		}
+		if !same(n, milliseconds(before.Expires)) {
+			expires, err := expiry(n, now)
+			if err != nil {
+				return p, err
+			}
+			p.Expires = &expires
+		}
+	}
+	if body.given("revoked") {
+		revoked, err := body.flag("revoked")
+		if err != nil {
+			return p, err
+		}
+		if revoked != before.Revoked {
+			p.Revoked = &revoked
+		}
+	}
+	if body.has("label") {
+		label, err := body.label()
+		if err != nil {
+			return p, err
+		}
+		if label != before.Label {
+			p.Label = &label
+		}
+	}
+	if body.has("meta") && !bytes.Equal(body["meta"], before.Meta) {
+		meta, err := body.meta()
+		if err != nil {
+			return p, err
+		}
+		if !bytes.Equal(meta, before.Meta) {
+			p.Meta = &meta
+		}
+	}
+	return p, nil
+}
+
+func same(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// expiry returns the time, zero for nil. One that has passed is refused.
+func expiry(n *int64, now time.Time) (time.Time, error) {
+	if n == nil {
+		return time.Time{}, nil
+	}
+	t := time.UnixMilli(*n).UTC()
+	if !now.Before(t) {
+		return time.Time{}, invalid("expiry_time must not be in the past")
+	}
+	return t, nil
+}

@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// use is one use of a token as clients see it.
+type use struct {
+	State   string `json:"state"` // held, lapsed, pinned or spent
+	UserID  string `json:"user_id,omitempty"`
+	Session string `json:"session"` // uia.Session.Key, which audit logs have too
+	Made    int64  `json:"made_ts"`
+	Changed int64  `json:"changed_ts"`
+	Until   *int64 `json:"until_ts,omitempty"`
+}
+
+type usesPage struct {
+	Uses []use  `json:"uses"`
+	Next string `json:"next_token,omitempty"`
+}
+
+// uses lists the uses of a token, newest first.
+func (h *handler) uses(r *request) (any, error) {
+	params, err := queryOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.find(r); err != nil {
+		return nil, err
+	}
+	list := "uses " + r.token
+	q := uia.UseQuery{Token: r.token}
+	if q.Limit, err = params.limit(); err != nil {
+		return nil, err
+	}
+	if from := params.Get("from"); from != "" && from != "0" {
+		q.After = new(uia.UseCursor)
+		if err := h.open(list, from, q.After); err != nil {
+			return nil, err
+		}
+	}
+	found, err := h.store.ListUses(r.Context(), q)
+	if err != nil {
+		return nil, told(err)
+	}
+	out := usesPage{Uses: make([]use, len(found.Uses))} // never null
+	for i, u := range found.Uses {
+		out.Uses[i] = use{
+			State: stateOf(u, r.now), UserID: u.UserID, Session: u.Session,
+			Made: u.Made.UnixMilli(), Changed: u.Changed.UnixMilli(), Until: milliseconds(u.Until),
+		}
+	}
+	if found.Next != nil {
+		out.Next, err = h.seal(list, found.Next)
+	}
+	return out, err
+}
+
+func stateOf(u uia.Use, now time.Time) string {
+	switch {
+	case u.State == uia.Held && !now.Before(u.Until):
+		return "lapsed" // another session may take its place
+	case u.State == uia.Held:
+		return "held"
+	case u.State == uia.Pinned:
+		return "pinned"
+	}
+	return "spent"
+}

@@ -1,0 +1,153 @@
+package uia_test
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/memstore"
+)
+
+func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
+	store := memstore.New(nil)
+	limiter := newLimiter(t, nil)
+	_, err := uia.New(uia.Config{
+		Secret:     []byte("short"),
+		OldSecrets: [][]byte{secret, []byte("short, too")},
+		Limiter:    limiter,
+		SessionTTL: -1,
+		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}},
+		Operations: []uia.Operation{
+			{Name: "register", Flows: []uia.Flow{flowT, flowTD, {}, flowT, {"m.nowhere"}, {"m.login.dummy", "m.login.dummy"}}},
+			{Name: "register", Flows: []uia.Flow{flowT}},
+			{Name: "Not A Name"},
+			{Name: "both", Flows: []uia.Flow{flowT}, FlowsFor: func(context.Context, uia.Request) ([]uia.Flow, error) { return nil, nil }},
+		},
+	})
+	require.Error(t, err)
+	for _, want := range []string{
+		"Secret: secret has 5 bytes",
+		"OldSecrets[1]: secret has 10 bytes",
+		"Sessions is required",
+		"Client is required with a Limiter",
+		"cannot be negative",
+		"Stages[2] is nil",
+		`two stages are of type "m.login.dummy"`,
+		"Stages[4] has no type",
+		`two operations are named "register"`,
+		`operation "register": `,
+		"flow 2 is empty",
+		"[m.login.registration_token] is there twice",
+		"[m.login.registration_token] is the beginning of flow [m.login.registration_token m.login.dummy]",
+		`names the stage "m.nowhere", which is not registered`,
+		`has the stage "m.login.dummy" twice`,
+		`operation "register": Resolve is required`,
+		`operation "Not A Name": a name is`,
+		`operation "Not A Name": exactly one of Flows and FlowsFor`,
+		`operation "both": exactly one of Flows and FlowsFor`,
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+	assert.NotContains(t, err.Error(), "OldSecrets[0]")
+}
+
+func TestNewFlows(t *testing.T) {
+	a, b, c := &probe{typ: "a"}, &probe{typ: "b"}, &probe{typ: "c"}
+	for name, tc := range map[string]struct {
+		flows    []uia.Flow
+		anyOrder bool
+		mistake  string
+	}{
+		"one":                    {flows: []uia.Flow{{"a"}}},
+		"disjoint":               {flows: []uia.Flow{{"a"}, {"b", "c"}}},
+		"same beginning":         {flows: []uia.Flow{{"a", "b"}, {"a", "c"}}},
+		"a subset, in order":     {flows: []uia.Flow{{"b"}, {"a", "b"}}},
+		"a prefix":               {flows: []uia.Flow{{"a", "b"}, {"a"}}, mistake: "beginning"},
+		"a long prefix":          {flows: []uia.Flow{{"a", "b"}, {"a", "b", "c"}}, mistake: "beginning"},
+		"twice":                  {flows: []uia.Flow{{"a", "b"}, {"c"}, {"a", "b"}}, mistake: "twice"},
+		"a permutation":          {flows: []uia.Flow{{"a", "b"}, {"b", "a"}}},
+		"a subset, any order":    {flows: []uia.Flow{{"b"}, {"a", "b"}}, anyOrder: true, mistake: "beginning"},
+		"a permutation, any":     {flows: []uia.Flow{{"a", "b"}, {"b", "a"}}, anyOrder: true, mistake: "twice"},
+		"an overlap, any order":  {flows: []uia.Flow{{"a", "b"}, {"b", "c"}}, anyOrder: true},
+		"none":                   {mistake: "exactly one"},
+		"an empty one":           {flows: []uia.Flow{{}}, mistake: "empty"},
+		"a stage that is not on": {flows: []uia.Flow{{"a", "A"}}, mistake: "not registered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := uia.New(uia.Config{
+				Secret: secret, Sessions: memstore.New(nil), Stages: []uia.Stage{a, b, c},
+				Operations: []uia.Operation{{Name: "op", Flows: tc.flows, AnyOrder: tc.anyOrder}},
+			})
+			if tc.mistake == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, tc.mistake)
+			}
+		})
+	}
+}
+
+func TestNewResolve(t *testing.T) {
+	store := memstore.New(nil)
+	build := func(o uia.Operation) error {
+		o.Name = "op"
+		_, err := uia.New(uia.Config{
+			Secret: secret, Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
+			Operations: []uia.Operation{o},
+		})
+		return err
+	}
+	flowsFor := func(context.Context, uia.Request) ([]uia.Flow, error) { return []uia.Flow{flowT}, nil }
+	assert.ErrorContains(t, build(uia.Operation{Flows: []uia.Flow{flowT}}), "Resolve is required")
+	assert.ErrorContains(t, build(uia.Operation{FlowsFor: flowsFor}), "Resolve is required")
+	assert.NoError(t, build(uia.Operation{Flows: []uia.Flow{flowT}, Resolve: uia.NotDone}))
+	assert.NoError(t, build(uia.Operation{Flows: []uia.Flow{{"m.login.dummy"}}}))
+}
+
+func TestNewOperationNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"register": true, "a": true, "delete_device_2": true, strings.Repeat("a", 32): true,
+		"": false, strings.Repeat("a", 33): false, "Register": false, "a.b": false, "a b": false, "é": false,
+	} {
+		_, err := uia.New(uia.Config{
+			Secret: secret, Sessions: memstore.New(nil), Stages: []uia.Stage{uia.DummyStage{}},
+			Operations: []uia.Operation{{Name: name, Flows: []uia.Flow{{"m.login.dummy"}}}},
+		})
+		assert.Equal(t, ok, err == nil, "%q: %v", name, err)
+	}
+}
+
+func TestNewWarnsOfFlowsThatBeginWithNothing(t *testing.T) {
+	warns := func(flow uia.Flow) bool {
+		logger, out := logged()
+		newHomeserver(t, setup{flows: []uia.Flow{flow}, change: func(c *uia.Config) { c.Logger = logger }})
+		return strings.Contains(out.String(), "proves nothing")
+	}
+	assert.True(t, warns(uia.Flow{"m.login.dummy"}))
+	assert.True(t, warns(uia.Flow{"m.login.dummy", uia.TokenType}))
+	assert.False(t, warns(flowTD))
+}
+
+func TestNewCopiesTheFlows(t *testing.T) {
+	flows := []uia.Flow{{uia.TokenType, "m.login.dummy"}}
+	h := newHomeserver(t, setup{flows: flows})
+	s := h.open(dict{})
+	flows[0][0] = "m.login.dummy"
+	h.post(dict{"auth": submitDummy(s)}).is(t, 401, "M_FORBIDDEN")
+	assert.Equal(t, []any{uia.TokenType, "m.login.dummy"}, h.post(dict{}).JSON["flows"].([]any)[0].(dict)["stages"])
+}
+
+func TestNewNeedsNoLimiter(t *testing.T) {
+	client := func(*http.Request) netip.Addr { return netip.Addr{} }
+	h := newHomeserver(t, setup{change: func(c *uia.Config) { c.Client = client }})
+	s := h.open(dict{})
+	for range 100 {
+		h.post(dict{"auth": submitToken(s, "guess")}).is(t, 401, "M_UNAUTHORIZED")
+	}
+}

@@ -1,0 +1,312 @@
+package uia_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+)
+
+// probed is a homeserver whose registration takes the stages "first" and
+// "second", in this order.
+type probed struct {
+	*homeserver
+	first, second *probe
+	meter         *meter
+	clock         *handClock
+}
+
+func newProbed(t testing.TB, change func(*uia.Config)) *probed {
+	p := &probed{first: &probe{typ: "first"}, second: &probe{typ: "second"}, meter: newMeter(), clock: newClock()}
+	p.homeserver = newHomeserver(t, setup{
+		store: p.meter, flows: []uia.Flow{{"first", "second"}},
+		change: func(c *uia.Config) {
+			c.Stages, c.Now = append(c.Stages, p.first, p.second), p.clock.Now
+			if change != nil {
+				change(c)
+			}
+		},
+	})
+	return p
+}
+
+func submit(session, typ string) dict { return dict{"type": typ, "session": session} }
+
+// refusing makes an attempt fail with err.
+func refusing(err error) func(*uia.Session, json.RawMessage) (json.RawMessage, error) {
+	return func(*uia.Session, json.RawMessage) (json.RawMessage, error) { return nil, err }
+}
+
+func TestTablePoll(t *testing.T) {
+	t.Run("a poll gets the challenge with completed", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{})
+		for range 3 {
+			h.post(dict{"auth": dict{"session": s}}).challenges(t, "flows", "params", "session")
+		}
+		h.post(dict{"auth": submit(s, "first")})
+		h.meter.reset()
+		for range 3 {
+			a := h.post(dict{"auth": dict{"session": s, "type": nil}})
+			a.challenges(t, "flows", "params", "session", "completed")
+			assert.Equal(t, []string{"first"}, a.completed())
+			assert.Equal(t, s, a.session())
+		}
+		assert.Equal(t, []int{1, 0}, []int{h.first.count(), h.second.count()})
+		h.meter.unwritten(t)
+	})
+
+	t.Run("a poll never counts as an attempt", func(t *testing.T) {
+		h := newProbed(t, limited(1))
+		s := h.open(dict{})
+		for range 50 {
+			h.post(dict{"auth": dict{"session": s}}).is(t, 401, "")
+		}
+		h.post(dict{"auth": submit(s, "first")}).is(t, 401, "")
+	})
+
+	t.Run("a poll skips Check if its parameters are the remembered ones", func(t *testing.T) {
+		checks := 0
+		h := newProbed(t, func(c *uia.Config) {
+			c.Operations[0].Check = func(context.Context, *uia.Session) error { checks++; return nil }
+		})
+		s := h.open(dict{"username": "alice"})
+		checks = 0
+		h.post(with(dict{"username": "alice"}, dict{"session": s})).is(t, 401, "")
+		h.post(dict{"auth": dict{"session": s}}).is(t, 401, "")
+		assert.Zero(t, checks)
+		h.post(with(dict{"username": "bob"}, dict{"session": s})).is(t, 401, "")
+		assert.Equal(t, 1, checks)
+	})
+
+	t.Run("a poll gets the result once the stages have been completed out of band", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{"username": "alice"})
+		for _, typ := range []string{"first", "second"} {
+			h.post(dict{"auth": dict{"session": s}}).is(t, 401, "")
+			require.NoError(t, h.engine.Complete(t.Context(), uia.Completion{Session: s, Type: typ}))
+		}
+		assert.Zero(t, h.accounts.count())
+		a := h.post(dict{"auth": dict{"session": s}})
+		a.is(t, 200, "")
+		assert.Equal(t, "@alice:test", a.JSON["user_id"])
+		assert.Equal(t, []int{0, 0}, []int{h.first.count(), h.second.count()})
+	})
+
+	t.Run("a poll of a session whose parameters are not remembered", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{"x": 1})
+		h.post(dict{"auth": dict{"session": s}}).challenges(t, "flows", "params", "session")
+		for _, typ := range []string{"first", "second"} {
+			require.NoError(t, h.engine.Complete(t.Context(), uia.Completion{Session: s, Type: typ}))
+		}
+		h.post(dict{"auth": dict{"session": s}}).is(t, 400, "M_MISSING_PARAM") // it would run without them
+		assert.Zero(t, h.accounts.runs)
+		h.post(with(dict{"x": 1}, dict{"session": s})).is(t, 200, "")
+	})
+}
+
+func TestTableOrder(t *testing.T) {
+	t.Run("a stage of no flow, or out of order", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{})
+		for _, typ := range []string{"second", "m.login.password", "m.login.dummy", "m.unheard.of", "First"} {
+			a := h.post(dict{"auth": submit(s, typ)})
+			a.is(t, 401, "M_FORBIDDEN")
+			a.challenges(t, "flows", "params", "session", "errcode", "error")
+		}
+		h.post(dict{"auth": submit(s, "first")})
+		a := h.post(dict{"auth": submit(s, "m.login.dummy")})
+		a.is(t, 401, "M_FORBIDDEN")
+		assert.Equal(t, []string{"first"}, a.completed())
+		assert.Equal(t, []int{1, 0}, []int{h.first.count(), h.second.count()})
+		fresh := h.post(dict{"auth": dict{"type": "second"}})
+		fresh.is(t, 401, "M_FORBIDDEN")
+		h.post(dict{"auth": submit(fresh.session(), "first")}).is(t, 401, "")
+	})
+
+	t.Run("a completed stage again", func(t *testing.T) {
+		h := newProbed(t, limited(1))
+		s := h.open(dict{})
+		h.post(dict{"auth": submit(s, "first")})
+		h.first.attempt = refusing(uia.NewError(401, spec.Forbidden("no more")))
+		for range 3 {
+			a := h.post(dict{"auth": submit(s, "first")})
+			a.challenges(t, "flows", "params", "session", "completed")
+		}
+		assert.Equal(t, 1, h.first.count())
+		final := h.post(dict{"auth": submit(s, "second")})
+		final.is(t, 200, "")
+	})
+
+	t.Run("a completed stage again gets the result", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{"username": "alice"})
+		for _, typ := range []string{"first", "second"} {
+			require.NoError(t, h.engine.Complete(t.Context(), uia.Completion{Session: s, Type: typ}))
+		}
+		h.post(dict{"auth": submit(s, "first")}).is(t, 200, "")
+		assert.Equal(t, 0, h.first.count())
+	})
+}
+
+// limited gives each client this many failures.
+func limited(burst int) func(*uia.Config) {
+	return func(c *uia.Config) {
+		l, err := uia.NewLimiter(&uia.LimiterOptions{Burst: burst, Now: c.Now})
+		if err != nil {
+			panic(err)
+		}
+		c.Limiter = l
+	}
+}
+
+func TestTableAttempt(t *testing.T) {
+	t.Run("stage passed, more to do", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{})
+		a := h.post(dict{"auth": submit(s, "first")})
+		a.challenges(t, "flows", "params", "session", "completed") // and no errcode
+		assert.Equal(t, []string{"first"}, a.completed())
+		assert.Equal(t, s, a.session())
+	})
+
+	t.Run("stage failed", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{})
+		no := &uia.Error{Status: 401, MatrixError: spec.MatrixError{ErrCode: "M_NOPE", Err: "Try again."}, Cause: errors.New("a secret reason")}
+		h.first.attempt = refusing(no)
+		a := h.post(dict{"auth": submit(s, "first")})
+		a.challenges(t, "flows", "params", "session", "errcode", "error")
+		a.is(t, 401, "M_NOPE")
+		assert.Equal(t, "Try again.", a.JSON["error"])
+		assert.NotContains(t, a.Body, "a secret reason")
+		h.meter.unwritten(t)
+		h.first.attempt = nil
+		h.post(dict{"auth": submit(s, "first")}).is(t, 401, "")
+		h.second.attempt = refusing(no)
+		a = h.post(dict{"auth": submit(s, "second")})
+		a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
+		h.second.attempt = nil
+		h.post(dict{"auth": submit(s, "second")}).is(t, 200, "")
+	})
+
+	t.Run("stage refused", func(t *testing.T) {
+		h := newProbed(t, nil)
+		s := h.open(dict{})
+		for status, code := range map[int]spec.MatrixErrorCode{400: "M_MISSING_PARAM", 403: spec.ErrorThreePIDAuthFailed, 429: "M_LIMIT_EXCEEDED", 503: "M_UNKNOWN"} {
+			h.first.attempt = refusing(uia.NewError(status, spec.MatrixError{ErrCode: code, Err: "no"}))
+			a := h.post(dict{"auth": submit(s, "first")})
+			a.is(t, status, string(code))
+			assert.Equal(t, dict{"errcode": string(code), "error": "no"}, a.JSON)
+		}
+		h.meter.unwritten(t)
+	})
+
+	t.Run("failure budget spent", func(t *testing.T) {
+		h := newProbed(t, func(c *uia.Config) { limited(2)(c) })
+		s := h.open(dict{})
+		h.first.attempt = refusing(uia.NewError(401, spec.Forbidden("wrong")))
+		h.post(dict{"auth": submit(s, "first")}).is(t, 401, "M_FORBIDDEN")
+		h.first.attempt = refusing(uia.NewError(403, spec.Forbidden("wrong"))) // counts as well
+		h.post(dict{"auth": submit(s, "first")}).is(t, 403, "M_FORBIDDEN")
+		h.first.attempt = nil // even the right answer is not looked at
+		h.clock.advance(1500 * time.Millisecond)
+		a := h.post(dict{"auth": submit(s, "first")})
+		a.is(t, 429, "M_LIMIT_EXCEEDED")
+		assert.Equal(t, 8500.0, a.JSON["retry_after_ms"])
+		assert.Equal(t, "9", a.Header.Get("Retry-After"))
+		assert.Len(t, a.JSON, 3)
+		assert.Equal(t, 2, h.first.count())
+		h.meter.unwritten(t)
+		h.post(dict{"auth": dict{"session": s}}).is(t, 401, "") // it may still poll
+		h.clock.advance(8500 * time.Millisecond)
+		h.post(dict{"auth": submit(s, "first")}).is(t, 401, "")
+	})
+
+	t.Run("nobody is charged for what is no guess", func(t *testing.T) {
+		h := newProbed(t, limited(1))
+		s := h.open(dict{})
+		for _, err := range []error{uia.NewError(400, spec.MissingParam("no token")), errors.New("broken"), &uia.Continue{}} {
+			h.first.attempt = refusing(err)
+			for range 3 {
+				assert.NotEqual(t, 429, h.post(dict{"auth": submit(s, "first")}).Status)
+			}
+		}
+		assert.Equal(t, 9, h.first.count())
+	})
+
+	t.Run("stage broke", func(t *testing.T) {
+		logger, out := logged()
+		h := newProbed(t, func(c *uia.Config) { c.Logger = logger })
+		s := h.open(dict{})
+		h.first.attempt = refusing(errors.New("the disk is on fire"))
+		a := h.post(dict{"auth": submit(s, "first")})
+		a.is(t, 500, "M_UNKNOWN")
+		assert.Len(t, a.JSON, 2)
+		assert.NotContains(t, a.Body, "fire")
+		assert.Contains(t, out.String(), "the disk is on fire")
+		assert.Contains(t, out.String(), slog.LevelError.String())
+		h.meter.unwritten(t)
+		h.first.attempt = nil
+		assert.Len(t, h.post(dict{"auth": submit(s, "first")}).completed(), 1)
+	})
+
+	t.Run("store down", func(t *testing.T) {
+		for _, method := range []string{"LoadSession", "SaveSession"} {
+			logger, out := logged()
+			h := newProbed(t, func(c *uia.Config) { c.Logger = logger })
+			s := h.open(dict{})
+			h.meter.fail = func(m string) error {
+				if m == method {
+					return errors.New("no connection")
+				}
+				return nil
+			}
+			a := h.post(dict{"auth": submit(s, "first")})
+			a.is(t, 500, "M_UNKNOWN")
+			assert.NotContains(t, a.Body, "connection")
+			assert.Contains(t, out.String(), "no connection")
+			h.meter.fail = nil
+			assert.Empty(t, h.post(dict{"auth": dict{"session": s}}).completed(), "something was recorded")
+		}
+	})
+
+	t.Run("nobody knows who is asking", func(t *testing.T) {
+		h := newProbed(t, func(c *uia.Config) {
+			limited(5)(c)
+			c.Client = func(*http.Request) netip.Addr { return netip.Addr{} }
+		})
+		s := h.open(dict{})
+		h.post(dict{"auth": submit(s, "first")}).is(t, 500, "M_UNKNOWN")
+		assert.Zero(t, h.first.count())
+	})
+
+	t.Run("Check refuses", func(t *testing.T) {
+		h := newProbed(t, nil)
+		h.operate = func(context.Context, *uia.Session) (uia.Result, error) { return uia.Result{}, nil }
+		h.accounts.byName["@taken:test"] = "x"
+		h.post(dict{"username": "taken"}).is(t, 400, "M_USER_IN_USE")
+		h.post(dict{"username": 7}).is(t, 400, "M_BAD_JSON")
+		h.post(with(dict{"username": "taken"}, dict{"type": "first"})).is(t, 400, "M_USER_IN_USE")
+		s := h.open(dict{"username": "free"})
+		a := h.post(with(dict{"username": "taken"}, submit(s, "first")))
+		a.is(t, 400, "M_USER_IN_USE")
+		assert.Len(t, a.JSON, 2)
+		assert.Zero(t, h.first.count(), "a stage was attempted")
+		h.meter.unwritten(t)
+		h.accounts.byName["@free:test"] = "x" // the remembered ones are looked at as well
+		h.post(dict{"auth": submit(s, "first")}).is(t, 400, "M_USER_IN_USE")
+		assert.Zero(t, h.first.count())
+	})
+}
