@@ -187,6 +187,12 @@ func WriteError(w http.ResponseWriter, err error) {
 	WriteJSON(w, status, body)
 }
 
+// WriteError is the function of this name for handlers around the engine: it also
+// logs what the client is not told of err, and knows a *LimitError.
+func (e *Engine) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	WriteError(w, e.told(r.Context(), err))
+}
+
 // WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the
 // specification asks for on every answer, and Cache-Control: no-store. A
 // json.RawMessage is written as it is.

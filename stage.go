@@ -51,6 +51,14 @@ type OpeningStage interface {
 	Opening(ctx context.Context, s *Session) (string, error)
 }
 
+// ConfiguredStage can be implemented by a Stage that can be configured wrongly, in
+// which case New reports it together with every other mistake.
+type ConfiguredStage interface {
+	Stage
+	// Configured returns what is wrong, nil if nothing is.
+	Configured() error
+}
+
 // TxClaim names what a TxStage has set aside for a session.
 type TxClaim struct {
 	Key     string          // Session.Key

@@ -133,10 +133,11 @@ type Engine struct {
 // stage is a Stage with what it can do, asserted once.
 type stage struct {
 	Stage
-	params  ParamsStage
-	opening OpeningStage
-	tx      TxStage
-	sweeper Sweeper
+	params   ParamsStage
+	opening  OpeningStage
+	fallback FallbackStage
+	tx       TxStage
+	sweeper  Sweeper
 }
 
 // operation is an Operation with what can be worked out beforehand.
@@ -202,6 +203,11 @@ func New(cfg Config) (*Engine, error) {
 			mistake("two stages are of type %q", s.Type())
 		default:
 			e.stages[s.Type()] = newStage(s)
+			if c, ok := s.(ConfiguredStage); ok {
+				if err := c.Configured(); err != nil {
+					mistake("stage %q: %w", s.Type(), err)
+				}
+			}
 		}
 	}
 	for _, o := range cfg.Operations {
@@ -231,6 +237,7 @@ func newStage(s Stage) *stage {
 	out := &stage{Stage: s}
 	out.params, _ = s.(ParamsStage)
 	out.opening, _ = s.(OpeningStage)
+	out.fallback, _ = s.(FallbackStage)
 	out.tx, _ = s.(TxStage)
 	out.sweeper, _ = s.(Sweeper)
 	return out

@@ -216,7 +216,7 @@ func (v *visit) settleParams() (known bool, err error) {
 	}
 	if len(v.params) == len("{}") {
 		switch {
-		case remembered != nil:
+		case len(remembered) > 0: // an unsealed ticket that remembers nothing has an empty slice
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
 			v.lost = true

@@ -1,0 +1,248 @@
+package stages
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/mail"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// EmailType is the auth type of [EmailStage].
+const EmailType = "m.login.email.identity"
+
+// EmailStage is m.login.email.identity, with the homeserver itself in the place of
+// the identity server: it passes once the user has opened the link in a mail.
+// Clients ask for the mail at [EmailStage.RequestToken], the link leads to
+// [EmailStage.Confirm], and until it was opened an attempt is neither passed nor
+// failed, because clients ask every few seconds. Its result is an [EmailResult].
+//
+// An address may be confirmed once and used for several sessions: whether two
+// accounts can have it is up to the operation.
+type EmailStage struct {
+	// Mailer sends the mails. Required.
+	Mailer Mailer
+	// Store keeps what has been sent and confirmed. Required.
+	Store EmailStore
+	// Secret makes links that nobody can guess: at least 32 random bytes, the same in
+	// every process. Required.
+	Secret []byte
+	// ConfirmURL is where Confirm is mounted, as users reach it. Required.
+	ConfirmURL string
+	// Allow says whether the address may be used, with an *uia.Error if not: 400
+	// M_THREEPID_IN_USE for one that has an account already, 403 M_THREEPID_DENIED.
+	// It is asked before a mail is sent and when the stage is attempted; the session
+	// is nil if it is not known. Nil allows every address where the session has no
+	// Subject, and none where it has one: only the host knows whose it is.
+	Allow func(ctx context.Context, s *uia.Session, address string) error
+	// After is the auth type of a stage that the session must have passed before
+	// a mail is sent, such as uia.TokenType, so that strangers cannot have mails
+	// sent. Clients then name the session in the body of requestToken, as the
+	// further member "session". Empty means that mails are sent to anybody.
+	After string
+	// Limiter bounds how many mails a client can have sent. It must not be the
+	// engine's, whose charge is pending while a stage is attempted. Nil means
+	// any number.
+	Limiter uia.Limiter
+	// TTL is how long a link works, and a confirmation after it. Zero means 1 hour.
+	TTL time.Duration
+}
+
+// Mailer sends mail.
+type Mailer interface {
+	// SendConfirmation sends the link to the address, with a text that says what it
+	// is for, and returns when the mail is on its way.
+	SendConfirmation(ctx context.Context, m Confirmation) error
+}
+
+// Confirmation is a mail to be sent.
+type Confirmation struct {
+	Address string
+	Link    string
+}
+
+// EmailResult is what a passed EmailStage leaves in the session.
+type EmailResult struct {
+	Medium  string `json:"medium"` // "email"
+	Address string `json:"address"`
+}
+
+var (
+	_ uia.FallbackStage   = (*EmailStage)(nil)
+	_ uia.ConfiguredStage = (*EmailStage)(nil)
+)
+
+// Type returns EmailType.
+func (*EmailStage) Type() string { return EmailType }
+
+// emailCreds are what a client knows of a mail that was sent for it.
+type emailCreds struct {
+	SID    string `json:"sid"`
+	Secret string `json:"client_secret"`
+}
+
+// Configured reports what is required and missing.
+func (m *EmailStage) Configured() error {
+	_, err := url.Parse(m.ConfirmURL)
+	return errors.Join(err,
+		required("Mailer", m.Mailer != nil),
+		required("Store", m.Store != nil),
+		required("Secret, of at least 32 bytes,", len(m.Secret) >= 32),
+		required("ConfirmURL", m.ConfirmURL != ""))
+}
+
+// Attempt passes if the address of the credentials is confirmed. In place of
+// credentials it takes the member "address", which the fallback page sends, and
+// sends a mail to it.
+func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawMessage) (json.RawMessage, error) {
+	var address string
+	if ok, err := uia.Field(auth, "address", &address); err != nil {
+		return nil, err
+	} else if ok {
+		creds := emailCreds{Secret: rand.Text()}
+		if creds.SID, err = m.send(ctx, s, mailRequest{address: address, secret: creds.Secret, attempt: 1, client: s.Client}); err != nil {
+			return nil, err
+		}
+		return nil, creds.again()
+	}
+	creds, err := readCreds(auth)
+	if err != nil {
+		return nil, err
+	}
+	if !m.issued(creds) {
+		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: uia.CodeUnauthorized, Err: "No mail was sent for these credentials."})
+	}
+	state, err := m.Store.Load(ctx, creds.SID, s.Now)
+	switch {
+	case err != nil:
+		return nil, err
+	case state.Address == "":
+		return nil, creds.again()
+	}
+	if err := m.allow(ctx, s, state.Address); err != nil {
+		return nil, err
+	}
+	return json.Marshal(EmailResult{Medium: "email", Address: state.Address})
+}
+
+// readCreds reads the member threepid_creds.
+func readCreds(auth json.RawMessage) (creds emailCreds, err error) {
+	var object json.RawMessage
+	if ok, err := uia.Field(auth, "threepid_creds", &object); err != nil {
+		return creds, err
+	} else if !ok {
+		return creds, missing("threepid_creds")
+	}
+	for name, into := range map[string]*string{"sid": &creds.SID, "client_secret": &creds.Secret} {
+		if ok, err := uia.Field(object, name, into); err != nil {
+			return creds, err
+		} else if !ok {
+			return creds, missing("threepid_creds." + name)
+		}
+	}
+	return creds, nil
+}
+
+// again asks for another request with the same credentials.
+func (c emailCreds) again() error {
+	creds, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return &uia.Continue{Extra: map[string]json.RawMessage{"threepid_creds": creds}}
+}
+
+func (m *EmailStage) allow(ctx context.Context, s *uia.Session, address string) error {
+	switch {
+	case m.Allow != nil:
+		return m.Allow(ctx, s, address)
+	case s != nil && s.Subject != "":
+		return uia.NewError(http.StatusForbidden, spec.Forbidden("This address cannot be used here."))
+	}
+	return nil
+}
+
+func (m *EmailStage) ttl() time.Duration {
+	if m.TTL <= 0 {
+		return time.Hour
+	}
+	return m.TTL
+}
+
+// A session ID of ours has two halves: one that belongs to the address and the
+// client's secret, so that asking again gives the same ID, and one by which it is
+// recognised without the address. So nothing needs to be kept of a mail that nobody
+// has opened.
+func (m *EmailStage) sid(address, secret string) string {
+	first := m.mac("sid", address, secret)[:16]
+	return base64.RawURLEncoding.EncodeToString(append(first, m.mac("issued", string(first), secret)[:16]...))
+}
+
+func (m *EmailStage) issued(c emailCreds) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(c.SID)
+	return err == nil && len(raw) == 32 && hmac.Equal(raw[16:], m.mac("issued", string(raw[:16]), c.Secret)[:16])
+}
+
+// mac authenticates strings, of which none contains a NUL.
+func (m *EmailStage) mac(purpose string, parts ...string) []byte {
+	h := hmac.New(sha256.New, m.Secret)
+	h.Write([]byte("uia e-mail " + purpose + "\x00" + strings.Join(parts, "\x00")))
+	return h.Sum(nil)
+}
+
+var clientSecret = regexp.MustCompile(`^[0-9a-zA-Z.=_-]{1,255}$`)
+
+// canonicalAddress returns an address as it is compared: without white space around
+// it and in lower case.
+func canonicalAddress(typed string) (string, error) {
+	address := strings.ToLower(strings.TrimSpace(typed))
+	parsed, err := mail.ParseAddress(address)
+	if err != nil || parsed.Address != address || len(address) > 254 || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("This is not an e-mail address."))
+	}
+	return address, nil
+}
+
+// Form asks for the address, and after the mail was sent for the user's word that
+// they have opened the link.
+func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state uia.FormState) (*uia.Form, error) {
+	var creds emailCreds
+	if raw := state.Extra["threepid_creds"]; raw != nil && json.Unmarshal(raw, &creds) == nil {
+		return &uia.Form{
+			Heading: "Open the link in the mail",
+			Text:    "We have sent you a mail. Open the link in it, on any device, then come back here and continue. If you see this again, the link has not been opened yet.",
+			Fields:  []uia.FormField{{Name: "sid", Type: "hidden", Value: creds.SID}, {Name: "secret", Type: "hidden", Value: creds.Secret}},
+			Submit:  "I have opened it",
+		}, nil
+	}
+	return &uia.Form{
+		Heading: "Confirm your e-mail address",
+		Text:    "You will be sent a mail with a link.",
+		Fields:  []uia.FormField{{Name: "address", Label: "E-mail address", Type: "email", Autocomplete: "email"}},
+		Submit:  "Send the mail",
+	}, nil
+}
+
+// FormAuth takes the address, or the credentials that the form has kept.
+func (m *EmailStage) FormAuth(_ *uia.Session, values url.Values) (json.RawMessage, error) {
+	if values.Has("sid") {
+		return object(map[string]any{"threepid_creds": emailCreds{values.Get("sid"), values.Get("secret")}})
+	}
+	address := strings.TrimSpace(values.Get("address"))
+	if address == "" {
+		return nil, enter("your e-mail address")
+	}
+	return object(map[string]any{"address": address})
+}

@@ -1,0 +1,48 @@
+// Package stages has authentication stages beyond registration tokens: policies
+// to accept, passwords, captchas, e-mail addresses, and whatever is completed
+// elsewhere, such as a single sign-on. Each is a [uia.Stage], and each brings its
+// form for the fallback page.
+package stages
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// required says that a field of a stage has to be set.
+func required(field string, ok bool) error {
+	if ok {
+		return nil
+	}
+	return errors.New(field + " is required")
+}
+
+// missing is the answer to auth data without a member that the stage needs.
+func missing(name string) error {
+	return uia.NewError(http.StatusBadRequest, spec.MissingParam("The member "+name+" of auth is missing."))
+}
+
+// enter asks the user of a form for what they have left empty.
+func enter(what string) error {
+	return uia.NewError(http.StatusBadRequest, spec.MissingParam("Please enter "+what+"."))
+}
+
+// object encodes auth data.
+func object(members map[string]any) (json.RawMessage, error) {
+	if members == nil {
+		return json.RawMessage("{}"), nil
+	}
+	return json.Marshal(members)
+}
+
+// localpart returns the localpart of a user ID.
+func localpart(userID string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(userID, "@"), ":")
+	return name
+}

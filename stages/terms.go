@@ -1,0 +1,210 @@
+package stages
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// TermsType is the auth type of [TermsStage].
+const TermsType = "m.login.terms"
+
+// Policy is one document that users have to accept, in one version.
+type Policy struct {
+	ID      string // for example "terms_of_service"
+	Version string // for example "1.2"
+	// Texts are the translations, by language code: "en", "fr-CA".
+	Texts map[string]PolicyText
+}
+
+// PolicyText is one translation of a Policy.
+type PolicyText struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
+// TermsStage is m.login.terms: it passes when the client says that the user
+// accepts the policies. Its result is a [TermsResult].
+type TermsStage struct {
+	policies []Policy // the current versions first
+	current  string   // as Opening returns it
+}
+
+var (
+	_ uia.ParamsStage   = (*TermsStage)(nil)
+	_ uia.OpeningStage  = (*TermsStage)(nil)
+	_ uia.FallbackStage = (*TermsStage)(nil)
+)
+
+// TermsResult is what a passed TermsStage leaves in the session.
+type TermsResult struct {
+	// Accepted is by policy the version that the session was opened with, which is
+	// the one that the user has been shown.
+	Accepted map[string]string `json:"accepted"`
+}
+
+// maxOpening is how much a stage may remember in a session ID.
+const maxOpening = 512
+
+// NewTermsStage returns a stage for the policies, or everything that is wrong
+// with them. Where an ID is there several times, the first is the current version,
+// and the others are for the sessions that were opened while they were: without
+// them these sessions still accept what they were shown, but the fallback page
+// sends their users back to start again.
+func NewTermsStage(policies ...Policy) (*TermsStage, error) {
+	var mistakes []error
+	mistake := func(format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("stages: "+format, args...))
+	}
+	t := &TermsStage{policies: policies}
+	var opening []string
+	for i, p := range policies {
+		same := func(version bool) func(Policy) bool {
+			return func(q Policy) bool { return q.ID == p.ID && (!version || q.Version == p.Version) }
+		}
+		switch {
+		case p.ID == "" || p.Version == "" || strings.ContainsAny(p.ID+p.Version, "\n="):
+			mistake("policy %d: it needs an ID and a version, without line breaks and equals signs", i)
+		case slices.ContainsFunc(policies[:i], same(true)):
+			mistake("policy %s has the version %s twice", p.ID, p.Version)
+		case !slices.ContainsFunc(policies[:i], same(false)):
+			opening = append(opening, p.ID+"="+p.Version)
+		}
+		if len(p.Texts) == 0 {
+			mistake("policy %s: it has no texts", p.ID)
+		}
+		for lang, text := range p.Texts {
+			u, err := url.Parse(text.URL)
+			if lang == "" || lang == "version" || text.Name == "" || err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+				mistake("policy %s, language %q: it needs a language code, a name and an absolute http(s) URL", p.ID, lang)
+			}
+		}
+	}
+	if len(policies) == 0 {
+		mistake("there are no policies")
+	}
+	if t.current = strings.Join(opening, "\n"); len(t.current) > maxOpening {
+		mistake("IDs and versions of the policies together exceed %d bytes", maxOpening)
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	return t, nil
+}
+
+// Type returns TermsType.
+func (*TermsStage) Type() string { return TermsType }
+
+// Opening remembers the versions that are current when a session is opened.
+func (t *TermsStage) Opening(context.Context, *uia.Session) (string, error) { return t.current, nil }
+
+// shown returns the policies of the session by ID and version.
+func (t *TermsStage) shown(s *uia.Session) [][2]string {
+	opening := s.Opening(TermsType)
+	if opening == "" { // the session is older than the stage
+		opening = t.current
+	}
+	var out [][2]string
+	for line := range strings.SplitSeq(opening, "\n") {
+		id, version, _ := strings.Cut(line, "=")
+		out = append(out, [2]string{id, version})
+	}
+	return out
+}
+
+// texts returns the translations of one version of a policy; nil if it is not
+// known any more.
+func (t *TermsStage) texts(id, version string) map[string]PolicyText {
+	for _, p := range t.policies {
+		if p.ID == id && p.Version == version {
+			return p.Texts
+		}
+	}
+	return nil
+}
+
+// Params returns the policies that the session is about.
+func (t *TermsStage) Params(_ context.Context, s *uia.Session) (json.RawMessage, error) {
+	policies := make(map[string]map[string]any)
+	for _, p := range t.shown(s) {
+		policy := map[string]any{"version": p[1]}
+		for lang, text := range t.texts(p[0], p[1]) {
+			policy[lang] = text
+		}
+		if len(policy) > 1 {
+			policies[p[0]] = policy
+		}
+	}
+	return json.Marshal(map[string]any{"policies": policies})
+}
+
+// Attempt passes: to send it is to accept.
+func (t *TermsStage) Attempt(_ context.Context, s *uia.Session, _ json.RawMessage) (json.RawMessage, error) {
+	r := TermsResult{Accepted: make(map[string]string)}
+	for _, p := range t.shown(s) {
+		r.Accepted[p[0]] = p[1]
+	}
+	return json.Marshal(r)
+}
+
+// Form shows the policies in the user's language, each with a box to tick.
+func (t *TermsStage) Form(_ context.Context, s *uia.Session, state uia.FormState) (*uia.Form, error) {
+	form := &uia.Form{
+		Heading: "Accept the terms",
+		Text:    "This server asks you to read and accept the following.",
+		Submit:  "Accept and continue",
+	}
+	for _, p := range t.shown(s) {
+		texts := t.texts(p[0], p[1])
+		if texts == nil {
+			return nil, uia.NewError(http.StatusBadRequest, spec.Unknown("The terms have changed. Please go back to your app and start again."))
+		}
+		lang := pick(texts, state.Languages)
+		text := texts[lang]
+		form.Fields = append(form.Fields, uia.FormField{
+			Name: p[0], Type: "checkbox", Label: "I accept: " + text.Name,
+			Links: []uia.FormLink{{Text: "Read it", URL: text.URL, Lang: lang}}, Hint: "Version " + p[1],
+		})
+	}
+	return form, nil
+}
+
+// FormAuth wants every box ticked.
+func (t *TermsStage) FormAuth(s *uia.Session, values url.Values) (json.RawMessage, error) {
+	for _, p := range t.shown(s) {
+		if values.Get(p[0]) == "" {
+			return nil, uia.NewError(http.StatusBadRequest, spec.MissingParam("To go on you have to accept all of them."))
+		}
+	}
+	return object(nil)
+}
+
+// pick returns the language of texts that suits best: one that the user prefers,
+// or else English, or else the first in the alphabet.
+func pick(texts map[string]PolicyText, preferred []string) string {
+	have := make([]string, 0, len(texts))
+	for lang := range texts {
+		have = append(have, lang)
+	}
+	slices.Sort(have)
+	for _, want := range append(slices.Clone(preferred), "en") {
+		for range 2 {
+			for _, lang := range have {
+				if strings.EqualFold(lang, want) {
+					return lang
+				}
+			}
+			want, _, _ = strings.Cut(want, "-")
+		}
+	}
+	return have[0]
+}
