@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -145,9 +146,7 @@ func (p *FallbackPage) done() {
 func (f *Fallback) explain(ctx context.Context, header http.Header, err error, page *FallbackPage) int {
 	err = f.e.told(ctx, err)
 	status, extra, _ := Answer(err)
-	for name, values := range extra {
-		header[name] = values
-	}
+	maps.Copy(header, extra)
 	known, isError := errors.AsType[*Error](err)
 	if c, ok := errors.AsType[*Challenge](err); ok {
 		page.Error = c.Message
@@ -298,13 +297,14 @@ func (p *pages) policy(form *Form) string {
 			}
 		}
 	}
-	out := "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	var out strings.Builder
+	out.WriteString("default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 	for _, directive := range []string{"script-src", "style-src", "frame-src", "connect-src", "img-src"} {
 		if len(sources[directive]) > 0 {
-			out += "; " + directive + " " + strings.Join(sources[directive], " ")
+			out.WriteString("; " + directive + " " + strings.Join(sources[directive], " "))
 		}
 	}
-	return out
+	return out.String()
 }
 
 // sourceExpression matches an origin, perhaps with a wildcard host and a path: no
