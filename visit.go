@@ -241,6 +241,16 @@ func (v *visit) settleParams() (known bool, err error) {
 	return known || bytes.Equal(v.params, remembered), nil
 }
 
+// resettle settles the parameters once more when another request may have changed
+// the record: it may have frozen others than this one brings.
+func (v *visit) resettle() error {
+	if v.rec.State == Done || v.rec.Revision == 0 {
+		return nil
+	}
+	_, err := v.settleParams()
+	return err
+}
+
 // replay answers a request to a finished session: the request that finished it,
 // sent again, gets the same response, and so does a poll that repeats its
 // parameters. A poll without any proves nothing: session IDs reach proxy logs.
