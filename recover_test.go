@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/memstore"
 )
 
 // recovered runs Recover and returns its report.
@@ -204,6 +205,46 @@ func TestRecoverWhileTheOperationRuns(t *testing.T) {
 				assert.Equal(t, "M_UNKNOWN", again.errcode(), "the client is told to start again")
 				assert.Equal(t, 200, h.register("bob", "abc").Status)
 			}
+			h.oneAccount("abc")
+		})
+	}
+}
+
+// A response that could not be recorded is told all the same, because nobody else
+// can be told another one: unless Recover has booked the use, when another run that
+// it overtook may be recorded.
+func TestResponseThatCannotBeRecorded(t *testing.T) {
+	for _, overtaken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			broken := false
+			store := &tap{memstore.New(nil), func(_ context.Context, c call, do func() error) error {
+				if broken && c.name == "SaveSession" {
+					return errDown
+				}
+				return do()
+			}}
+			h := newHomeserver(t, setup{store: store})
+			h.token("abc", 1)
+			_, final := h.ready(flowTD, "alice", "abc")
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+				broken = true // what the claim has written is there
+				defer wait(t, 70*time.Second)
+				return h.accounts.create(ctx, s)
+			}
+			answers := make(chan answer, 1)
+			go func() { answers <- h.post(final) }()
+			wait(t, 65*time.Second)
+			if overtaken {
+				assert.Equal(t, uia.RecoverReport{Committed: 1}, h.recovered())
+			}
+			a := <-answers
+			if overtaken {
+				assert.Equal(t, 500, a.Status, a.Body)
+			} else {
+				assert.Equal(t, 200, a.Status, a.Body)
+			}
+			broken = false
+			assert.Equal(t, 403, h.post(final).Status)
 			h.oneAccount("abc")
 		})
 	}

@@ -1,6 +1,7 @@
 package uia
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type turn struct {
 	// the record by which its commit is recognised.
 	spent []Event
 	owner string
+	late  bool // Recover was faster, and so perhaps was another run that it overtook
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -192,7 +194,8 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 	for _, p := range pledges {
 		err := p.Commit(ctx, p.TxClaim, userID)
 		if errors.Is(err, ErrSpent) && t.inTx == nil {
-			continue // for this session's key, and so for what this run has made: Recover was faster
+			t.late = true
+			continue // for this session's key, and so for what this run has made
 		}
 		if err != nil {
 			return err
@@ -231,6 +234,10 @@ func (t *turn) conclude(ctx context.Context, response json.RawMessage) (json.Raw
 		if t.rec.Revision == 0 {
 			break
 		}
+	}
+	err = cmp.Or(err, ErrConflict)
+	if t.late {
+		return nil, err // another run may be told something else, and be recorded
 	}
 	// The operation did take effect: the client is told so, even if a repeated
 	// request will not be.

@@ -74,6 +74,7 @@ func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	defer settle(false) // if the store panics or fails; after the first call it does nothing
 	value, now := query.Get("token"), e.now()
 	if !ValidTokenValue(value) {
 		settle(true)
@@ -82,7 +83,6 @@ func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
 	token, err := tokens.Token(r.Context(), value, now)
 	valid := err == nil && token.Usable(now) == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		settle(false)
 		return false, err
 	}
 	settle(!valid)

@@ -59,13 +59,12 @@ var generalCases = []promise{{
 		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(2)), Meta: json.RawMessage(`{"a":1}`)}).ok()
 		k.save(uia.Record{Key: "k", State: uia.Open, Expires: at(hour), Data: []byte("data")}, 0)
 		var got []uia.Token
-		got = append(got, k.token("t", 0))
+		t, err := k.UpdateToken(k.ctx, "t", uia.TokenPatch{Label: new("new")}, epoch)
+		k.outcome(err, "UpdateToken").ok()
+		got = append(got, t, k.token("t", 0))
 		page, err := k.ListTokens(k.ctx, uia.TokenQuery{}, epoch)
 		k.outcome(err, "ListTokens").ok()
 		got = append(got, page.Tokens...)
-		t, err := k.UpdateToken(k.ctx, "t", uia.TokenPatch{Label: new("new")}, epoch)
-		k.outcome(err, "UpdateToken").ok()
-		got = append(got, t)
 		for _, session := range []string{"a", "a"} { // reserved and renewed
 			t, err = k.Reserve(k.ctx, uia.Hold{Token: "t", Session: session, Until: at(hour)}, epoch)
 			k.outcome(err, "Reserve").ok()

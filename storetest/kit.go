@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -243,6 +244,10 @@ func (k *kit) snapshot() string {
 	}
 	uses, err := k.PinnedUses(k.ctx, at(100*365*day), 1000)
 	k.outcome(err, "PinnedUses").ok()
+	// Which of two that were pinned at once comes first is left open.
+	slices.SortFunc(uses, func(a, b uia.Use) int {
+		return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Session, b.Session))
+	})
 	for _, u := range uses {
 		fmt.Fprintln(&b, "pinned", show(u))
 	}
@@ -282,8 +287,12 @@ func show(v any) string {
 	case uia.Use:
 		return fmt.Sprintf("%s/%s until %s user %q made %s changed %s", v.Token, row(v), show(v.Until), v.UserID, show(v.Made), show(v.Changed))
 	case uia.Record:
-		return fmt.Sprintf("%q revision %d state %d attempt %d owner %q claimed %s expires %s data %q",
-			v.Key, v.Revision, v.State, v.Attempt, v.Owner, show(v.Claimed), show(v.Expires), v.Data)
+		data := fmt.Sprintf("%q", v.Data[:min(300, len(v.Data))])
+		if len(v.Data) > 300 {
+			data += fmt.Sprintf(" and more, %d bytes of SHA-256 %x", len(v.Data), sha256.Sum256(v.Data))
+		}
+		return fmt.Sprintf("%q revision %d state %d attempt %d owner %q claimed %s expires %s data %s",
+			v.Key, v.Revision, v.State, v.Attempt, v.Owner, show(v.Claimed), show(v.Expires), data)
 	}
 	return fmt.Sprint(v)
 }

@@ -84,12 +84,19 @@ func (m *model) view(t *modelToken, now time.Time) uia.Token {
 	return c
 }
 
+// clone returns a copy of the token without counters.
 func clone(t uia.Token) uia.Token {
 	if t.UsesAllowed != nil {
 		t.UsesAllowed = new(*t.UsesAllowed)
 	}
 	t.Meta = bytes.Clone(t.Meta)
 	t.Pending, t.Completed, t.LastUsed = 0, 0, time.Time{}
+	return t
+}
+
+// kept returns what a store keeps of the token.
+func kept(t uia.Token) uia.Token {
+	t = clone(t)
 	t.Created, t.Expires = trunc(t.Created), trunc(t.Expires)
 	return t
 }
@@ -115,7 +122,7 @@ func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 		if m.token(t.Value) != nil || slices.ContainsFunc(fresh, func(f *modelToken) bool { return f.Value == t.Value }) {
 			return uia.ErrExists
 		}
-		fresh = append(fresh, &modelToken{clone(t)})
+		fresh = append(fresh, &modelToken{kept(t)})
 	}
 	m.tokens = append(m.tokens, fresh...)
 	return nil
@@ -163,7 +170,7 @@ func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 	if !valid(n) {
 		return uia.Token{}, uia.ErrInvalid
 	}
-	if t.Token = clone(n); n.Revoked {
+	if t.Token = kept(n); n.Revoked {
 		m.remove(math.MaxInt, func(u *modelUse) bool { return u.of == t && u.State == uia.Held })
 	}
 	return m.view(t, now), nil

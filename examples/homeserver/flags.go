@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -23,6 +25,9 @@ const (
 // config is what the command line says.
 type config struct {
 	listen, db string
+	audit      string
+	admin      hs.Credentials // none if there is no localpart
+	generated  bool           // the admin's password
 	options    hs.Options
 }
 
@@ -31,12 +36,21 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs := flag.NewFlagSet("homeserver", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:8008", "serve HTTP at this `address`")
-	fs.StringVar(&c.db, "db", "memory", "keep everything in this `database`: \"memory\"")
+	fs.StringVar(&c.db, "db", "homeserver.db",
+		"keep everything in this `database`: the file of a SQLite database, a PostgreSQL URL (postgres://...), or \"memory\"")
 	fs.StringVar(&c.options.ServerName, "server-name", "localhost", "the `name` that user IDs end in")
 	fs.StringVar(&c.options.SharedSecret, "registration-shared-secret", "",
 		"let tools that know this `secret` make accounts through /_synapse/admin/v1/register")
+	fs.StringVar(&c.options.InviteURL, "invite", "",
+		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}")
+	fs.StringVar(&c.audit, "audit", "", "append a line of JSON for each event to this `file`, instead of writing it with the log")
+	fs.Func("admin", "make this account of a server admin, `USER[:PASSWORD]`; a password is made up and printed if none is given",
+		func(s string) (err error) {
+			c.admin, c.generated, err = parseAdmin(s)
+			return err
+		})
 	failures := fs.Int("failures", 60, "wrong tokens and passwords that a client may send at once; 0 means any `number`")
-	fs.Func("token", "make this registration token, `VALUE[:uses]`; can be repeated", func(s string) error {
+	fs.Func("token", "make this registration token, `VALUE[:uses]`, unless there is one of this value; can be repeated", func(s string) error {
 		token, err := parseToken(s)
 		c.options.Tokens = append(c.options.Tokens, token)
 		return err
@@ -52,6 +66,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	if fs.NArg() > 0 {
 		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	if link := c.options.InviteURL; link != "" && !strings.Contains(link, "{token}") {
+		return c, fmt.Errorf("-invite %q has no {token}", link)
+	}
 	if *failures < 0 {
 		return c, fmt.Errorf("-failures %d is negative", *failures)
 	}
@@ -64,9 +81,23 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	wantsToken := slices.ContainsFunc(c.options.Flows, func(f uia.Flow) bool { return slices.Contains(f, typeToken) })
 	if len(c.options.Tokens) == 0 && wantsToken {
-		c.options.Tokens = []uia.Token{newToken(uia.GenerateToken(16), new(int64(1)))}
+		token := newToken(uia.GenerateToken(16), new(int64(1)))
+		token.Expires = token.Created.Add(24 * time.Hour) // every start makes one, and the database keeps them
+		c.options.Tokens = []uia.Token{token}
 	}
 	return c, nil
+}
+
+// parseAdmin reads USER[:PASSWORD].
+func parseAdmin(s string) (c hs.Credentials, generated bool, err error) {
+	user, password, given := strings.Cut(s, ":")
+	if user == "" || given && password == "" {
+		return c, false, errors.New("a user is needed, and a password if there is a colon")
+	}
+	if !given {
+		password = rand.Text()
+	}
+	return hs.Credentials{Localpart: user, Password: password}, !given, nil
 }
 
 // parseToken reads VALUE[:uses].

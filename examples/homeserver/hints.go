@@ -1,46 +1,112 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/matrix-uia/uia"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
 )
 
-// printHints prints what a newcomer needs: where the server is, a token, and two
-// commands that register an account with it.
-func printHints(w io.Writer, base string, opts hs.Options) {
-	fmt.Fprintf(w, "homeserver  %s (server name %s)\n", base, opts.ServerName)
-	var token string
+// hints are what a newcomer needs: where the server is, a token, and two commands
+// that register an account with it.
+type hints struct {
+	serverName, database string
+	flows                []uia.Flow
+	tokens               []listedToken
+	username             string
+}
+
+// listedToken is a token as the database has it.
+type listedToken struct {
+	uia.Token
+	existed bool // before this start
+}
+
+// newHints looks at the database before the server does, which makes the tokens
+// that are not there.
+func newHints(ctx context.Context, storage *hs.Storage, opts hs.Options) (*hints, error) {
+	h := &hints{serverName: opts.ServerName, database: storage.Name, flows: opts.Flows, username: "alice"}
 	for _, t := range opts.Tokens {
-		uses := "any number of uses"
-		if t.UsesAllowed != nil {
-			uses = fmt.Sprintf("%d use(s)", *t.UsesAllowed)
-		}
-		fmt.Fprintf(w, "token       %s (%s)\n", t.Value, uses)
-		if token == "" && (t.UsesAllowed == nil || *t.UsesAllowed > 0) {
-			token = t.Value
+		found, err := storage.Tokens.Token(ctx, t.Value, time.Now())
+		switch {
+		case errors.Is(err, uia.ErrNotFound):
+			h.tokens = append(h.tokens, listedToken{t, false})
+		case err != nil:
+			return nil, err
+		default:
+			h.tokens = append(h.tokens, listedToken{found, true})
 		}
 	}
-	for i, line := range curlPair(base, opts.Flows, token) {
-		if i == 0 {
-			fmt.Fprintln(w, "register    with these two commands:")
-		}
-		fmt.Fprintln(w, line)
+	_, err := storage.Accounts.User(ctx, h.username)
+	switch {
+	case err == nil:
+		h.username += "-" + strings.ToLower(rand.Text()[:6])
+	case !errors.Is(err, hs.ErrNotFound):
+		return nil, err
 	}
+	return h, nil
+}
+
+// print prints the hints once it is known where the server listens.
+func (h *hints) print(w io.Writer, base string) {
+	fmt.Fprintf(w, "homeserver  %s (server name %s)\n", base, h.serverName)
+	fmt.Fprintf(w, "database    %s\n", h.database)
+	var usable string
+	for _, t := range h.tokens {
+		fmt.Fprintf(w, "token       %s (%s)\n", t.Value, t.describe())
+		if usable == "" && t.Usable(time.Now()) == nil {
+			usable = t.Value
+		}
+	}
+	commands := h.curlPair(base, usable)
+	switch {
+	case commands != nil:
+		fmt.Fprintln(w, "register    with these two commands:")
+		fmt.Fprintln(w, strings.Join(commands, "\n"))
+	case len(h.tokens) > 0 && usable == "":
+		fmt.Fprintln(w, "register    with a new token: none of these is valid")
+	}
+}
+
+// describe says how often the token can be used.
+func (t listedToken) describe() string {
+	uses := "any number of uses"
+	if t.UsesAllowed != nil {
+		uses = fmt.Sprintf("%d use(s)", *t.UsesAllowed)
+	}
+	if !t.Expires.IsZero() {
+		uses += ", until " + t.Expires.Local().Format(time.DateTime)
+	}
+	if !t.existed {
+		return uses
+	}
+	err := t.Usable(time.Now())
+	switch {
+	case errors.Is(err, uia.ErrExhausted):
+		uses += ", none left"
+	case err != nil:
+		uses += ", not valid any more"
+	case t.UsesAllowed != nil:
+		uses += fmt.Sprintf(", %d left", *t.UsesAllowed-t.Pending-t.Completed)
+	}
+	return uses + "; it was there already and is left as it is"
 }
 
 // curlPair returns two commands that register an account in the first flow they
 // can complete: the first opens a session, and completes the first stage if there
 // are two; the second completes the last one. It returns none if there is no such
 // flow.
-func curlPair(base string, flows []uia.Flow, token string) []string {
-	i := slices.IndexFunc(flows, func(f uia.Flow) bool {
+func (h *hints) curlPair(base, token string) []string {
+	i := slices.IndexFunc(h.flows, func(f uia.Flow) bool {
 		return len(f) <= 2 && !slices.ContainsFunc(f, func(stage string) bool {
 			return stage != typeDummy && (stage != typeToken || token == "")
 		})
@@ -54,9 +120,9 @@ func curlPair(base string, flows []uia.Flow, token string) []string {
 		}
 		return map[string]string{"type": stage}
 	}
-	body := map[string]any{"username": "alice", "password": "correct horse battery staple"}
+	body := map[string]any{"username": h.username, "password": "correct horse battery staple"}
 	curl := "curl -s " + base + "/_matrix/client/v3/register -d "
-	flow := flows[i]
+	flow := h.flows[i]
 	if len(flow) == 2 {
 		body["auth"] = auth(flow[0])
 	}

@@ -3,7 +3,10 @@
 //
 //	go run ./examples/homeserver
 //
-// prints everything that is needed to register a first account.
+// prints everything that is needed to register a first account. Everything is
+// kept in the file homeserver.db, or wherever -db says: in another file, in
+// PostgreSQL (-db postgres://user@host/name), which any number of homeservers may
+// share, or nowhere (-db memory).
 package main
 
 import (
@@ -48,7 +51,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	conf.options.Storage = storage
 	conf.options.Logger = slog.New(slog.NewTextHandler(stderr, nil))
+	audit, err := openAudit(conf)
+	if err != nil {
+		return err
+	}
+	defer audit.Close()
+	conf.options.Audit = audit.Logger
+	hints, err := newHints(ctx, storage, conf.options)
+	if err != nil {
+		return err
+	}
 	server, err := hs.New(ctx, conf.options)
+	if err != nil {
+		return err
+	}
+	adminLine, err := makeAdmin(ctx, server, conf)
 	if err != nil {
 		return err
 	}
@@ -56,7 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	printHints(stdout, "http://"+listener.Addr().String(), conf.options)
+	hints.print(stdout, "http://"+listener.Addr().String())
+	fmt.Fprint(stdout, adminLine)
 
 	maintained := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,6 +87,44 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		<-maintained
 	}()
 	return serve(ctx, listener, server)
+}
+
+// auditLog is where events are written.
+type auditLog struct {
+	*slog.Logger
+	io.Closer
+}
+
+// openAudit opens the file that the audit log is kept in; if none is named, the log
+// takes its lines too.
+func openAudit(conf config) (auditLog, error) {
+	if conf.audit == "" {
+		return auditLog{conf.options.Logger.With("log", "audit"), io.NopCloser(nil)}, nil
+	}
+	file, err := os.OpenFile(conf.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return auditLog{}, err
+	}
+	return auditLog{slog.New(slog.NewJSONHandler(file, nil)), file}, nil
+}
+
+// makeAdmin makes the account of the server admin that is asked for, and returns
+// what to print about it.
+func makeAdmin(ctx context.Context, server *hs.Server, conf config) (string, error) {
+	if conf.admin.Localpart == "" {
+		return "", nil
+	}
+	made, err := server.EnsureAdmin(ctx, conf.admin)
+	line := "admin       " + conf.admin.Localpart
+	switch {
+	case err != nil:
+		return "", err
+	case !made:
+		line += " (was there already, with the password it has)"
+	case conf.generated:
+		line += " with the password " + conf.admin.Password
+	}
+	return line + "\n", nil
 }
 
 // serve answers requests until ctx ends, and then lets those under way finish.

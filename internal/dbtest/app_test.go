@@ -24,6 +24,7 @@ type app struct {
 	store    *sqlstore.Store
 	engine   *uia.Engine
 	accounts *sql.DB // nil: in the store's database, written in its transaction
+	close    func()
 }
 
 // appConfig is what a test may want to change.

@@ -68,14 +68,21 @@ func storeWork(s *sqlstore.Store) work {
 var plainTables = []string{
 	`CREATE TABLE plain_tokens (token VARCHAR(64) PRIMARY KEY, uses_allowed BIGINT, pending BIGINT NOT NULL, completed BIGINT NOT NULL, expires BIGINT)`,
 	`CREATE TABLE plain_sessions (key VARCHAR(100) PRIMARY KEY, state INTEGER NOT NULL, data %s NOT NULL, expires BIGINT NOT NULL)`,
+	`CREATE INDEX plain_sessions_expires ON plain_sessions (expires)`,
 }
 
 // plainWork is the same work as two plain transactions: hold and session; account,
-// counters and session. writer queues those of SQLite, as the store does: without
+// counters and session. The second one is another request's, which has to read
+// the session first, to know what was held. writer queues those of SQLite, as the store does: without
 // it they would be slower.
 func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
 	data := make([]byte, 400)
 	var writer sync.Mutex
+	lockSession := `SELECT data FROM plain_sessions WHERE key = $1 AND state = 1 FOR UPDATE`
+	if dialect == sqlstore.SQLite {
+		// A transaction that reads first cannot write if another process has.
+		lockSession = `UPDATE plain_sessions SET state = 2 WHERE key = $1 AND state = 1 RETURNING data`
+	}
 	inTx := func(ctx context.Context, statements ...func(*sql.Tx) error) error {
 		if dialect == sqlstore.SQLite {
 			writer.Lock()
@@ -116,6 +123,10 @@ func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
 			return err
 		}
 		return inTx(ctx,
+			func(tx *sql.Tx) error {
+				var data []byte
+				return tx.QueryRowContext(ctx, lockSession, key).Scan(&data)
+			},
 			exec(ctx, `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`, key, key, token),
 			exec(ctx, `UPDATE plain_tokens SET pending = pending - 1, completed = completed + 1 WHERE token = $1`, token),
 			exec(ctx, `UPDATE plain_sessions SET state = 3, data = $1 WHERE key = $2`, data, key))
@@ -144,7 +155,7 @@ func BenchmarkThroughput(b *testing.B) {
 				db, s := be.fresh(b)
 				ctx := b.Context()
 				blob := map[sqlstore.Dialect]string{sqlstore.SQLite: "BLOB", sqlstore.PostgreSQL: "BYTEA"}[be.dialect]
-				for _, q := range []string{accountsTable, plainTables[0], fmt.Sprintf(plainTables[1], blob)} {
+				for _, q := range []string{accountsTable, plainTables[0], fmt.Sprintf(plainTables[1], blob), plainTables[2]} {
 					_, err := db.ExecContext(ctx, q)
 					require.NoError(b, err)
 				}

@@ -1,6 +1,7 @@
 package hs
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -44,8 +45,8 @@ type Device struct {
 
 // DeviceKeys are the end-to-end encryption keys that a device has published.
 type DeviceKeys struct {
-	Identity json.RawMessage            // device_keys as uploaded; nil means none
-	OneTime  map[string]json.RawMessage // by "algorithm:id"
+	Identity json.RawMessage            `json:"identity,omitempty"` // device_keys as uploaded; nil means none
+	OneTime  map[string]json.RawMessage `json:"one_time,omitempty"` // by "algorithm:id"
 }
 
 // SigningKeys are the cross-signing keys of a user, as uploaded; nil means none.
@@ -55,13 +56,23 @@ type SigningKeys struct {
 	User   json.RawMessage `json:"user_signing_key,omitempty"`
 }
 
+// with returns k with those keys replaced that are not nil in keys.
+func (k SigningKeys) with(keys SigningKeys) SigningKeys {
+	for _, key := range []struct{ old, next *json.RawMessage }{{&k.Master, &keys.Master}, {&k.Self, &keys.Self}, {&k.User, &keys.User}} {
+		if *key.next != nil && string(*key.next) != "null" {
+			*key.old = bytes.Clone(*key.next)
+		}
+	}
+	return k
+}
+
 // Accounts keeps users and devices. What is passed in or returned is not
-// aliased. Every method is atomic, and joins the transaction that ctx carries if
-// there is one.
+// aliased. Times are kept to the millisecond, in UTC. Every method is atomic, and
+// joins the transaction that ctx carries if there is one.
 type Accounts interface {
 	// CreateUser adds u and returns it. If an account has been made with u.Key
 	// before, it returns that one and changes nothing. It returns ErrTaken if the
-	// localpart is in use, and ErrBuried after a [Accounts.Bury] of the key.
+	// localpart is in use.
 	CreateUser(ctx context.Context, u User) (User, error)
 
 	// User returns the user of this localpart, or ErrNotFound.
@@ -74,13 +85,13 @@ type Accounts interface {
 	// ErrNotFound.
 	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
 
-	// Bury decides whether a registration took place. It returns the account made
-	// with this key. If there is none it returns ErrNotFound, and from then on no
-	// account can be made with the key: "not made" is an answer that stays true.
-	Bury(ctx context.Context, key string) (User, error)
+	// Users returns at most limit users in the order of their localparts, without the
+	// first offset of them, whose localpart contains a text; "" is in all. The total
+	// counts them all.
+	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
 
-	// PutDevice adds d. A device of the same user and ID is replaced: its access
-	// token and its keys are gone.
+	// PutDevice adds d to a user that exists. A device of the same user and ID is
+	// replaced: its access token and its keys are gone.
 	PutDevice(ctx context.Context, d Device) error
 
 	// DeviceByToken returns the device whose access token has this digest, or
@@ -100,6 +111,18 @@ type Accounts interface {
 	// then. A nil Identity leaves the one that there is; one-time keys are added.
 	// An unknown device is ErrNotFound.
 	AddKeys(ctx context.Context, localpart, id string, keys DeviceKeys) (DeviceKeys, error)
+}
+
+// Burier is an [Accounts] without transactions. A crash can then leave it unknown
+// whether a registration has made its account, and somebody has to decide.
+type Burier interface {
+	Accounts
+
+	// Bury decides whether a registration took place. It returns the account made
+	// with this key. If there is none it returns ErrNotFound, and from then on
+	// CreateUser returns ErrBuried for the key: "not made" is an answer that stays
+	// true.
+	Bury(ctx context.Context, key string) (User, error)
 }
 
 // TokenDigest is the SHA-256 of an access token: all that is kept of it.

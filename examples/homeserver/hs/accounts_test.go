@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/matrix-uia/uia/register"
 )
 
-func TestMemoryAccounts(t *testing.T) {
-	testAccounts(t, func(t *testing.T) Accounts { return newMemoryAccounts() })
+func TestAccounts(t *testing.T) {
+	onEach(t, func(t *testing.T, database func(*testing.T) string) {
+		testAccounts(t, func(t *testing.T) Accounts { return mustOpen(t, database(t)).Accounts })
+	})
 }
 
 // testAccounts tests what the interface promises.
@@ -42,42 +43,84 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 			require.NoError(t, err)
 		}
 	})
-	t.Run("bury", func(t *testing.T) {
+	t.Run("passwords and signing keys", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
-		for range 2 {
-			_, err := a.Bury(ctx, "k1")
-			require.ErrorIs(t, err, ErrNotFound)
-		}
-		_, err := a.CreateUser(ctx, User{Localpart: "alice", Key: "k1", Created: made})
-		require.ErrorIs(t, err, ErrBuried)
-		_, err = a.CreateUser(ctx, User{Localpart: "alice", Key: "k2", Created: made})
+		require.ErrorIs(t, a.SetPassword(ctx, "alice", "h"), ErrNotFound)
+		require.ErrorIs(t, a.SetSigningKeys(ctx, "alice", SigningKeys{}), ErrNotFound)
+		want, err := a.CreateUser(ctx, User{Localpart: "alice", PasswordHash: "h", Created: made})
 		require.NoError(t, err)
-		got, err := a.Bury(ctx, "k2")
-		require.NoError(t, err, "too late: the account exists")
-		require.Equal(t, "alice", got.Localpart)
+		require.NoError(t, a.SetPassword(ctx, "alice", "other"))
+		require.NoError(t, a.SetSigningKeys(ctx, "alice", SigningKeys{Master: json.RawMessage(`{"a":1}`), Self: json.RawMessage(`{"b":2}`)}))
+		require.NoError(t, a.SetSigningKeys(ctx, "alice", SigningKeys{Self: json.RawMessage(`{"b":3}`), User: json.RawMessage(`{"c":4}`)}))
+		want.PasswordHash = "other"
+		want.SigningKeys = SigningKeys{Master: json.RawMessage(`{"a":1}`), Self: json.RawMessage(`{"b":3}`), User: json.RawMessage(`{"c":4}`)}
+		got, err := a.User(ctx, "alice")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
+	t.Run("lists of users", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		for _, localpart := range []string{"bob", "a_b", "alice", "axb"} {
+			_, err := a.CreateUser(ctx, User{Localpart: localpart, Created: made})
+			require.NoError(t, err)
+		}
+		for _, row := range []struct {
+			contains      string
+			offset, limit int
+			total         int
+			want          []string
+		}{
+			{"", 0, 10, 4, []string{"a_b", "alice", "axb", "bob"}}, {"", 1, 2, 4, []string{"alice", "axb"}}, {"", 9, 2, 4, nil},
+			{"b", 0, 2, 3, []string{"a_b", "axb"}}, {"_", 0, 9, 1, []string{"a_b"}}, {"%", 0, 9, 0, nil}, {"!", 0, 9, 0, nil}, {"\x00", 0, 9, 0, nil},
+			{"", 0, 0, 4, nil},
+		} {
+			found, total, err := a.Users(ctx, row.contains, row.offset, row.limit)
+			require.NoError(t, err)
+			require.Equal(t, row.total, total, "%+v", row)
+			var names []string
+			for _, u := range found {
+				names = append(names, u.Localpart)
+				require.Equal(t, made, u.Created)
+			}
+			require.Equal(t, row.want, names, "%+v", row)
+		}
 	})
 	t.Run("one account per key and localpart", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
-		var made, buried atomic.Int64
+		names := make(chan string, 64)
+		var taken atomic.Int64
 		var all sync.WaitGroup
 		for i := range 32 {
 			all.Go(func() {
-				if i%4 == 0 {
-					if _, err := a.Bury(ctx, "key"); err != nil {
-						buried.Add(1)
-					}
-					return
-				}
-				if _, err := a.CreateUser(ctx, User{Localpart: "alice" + string(rune('a'+i)), Key: "key"}); err == nil {
-					made.Add(1)
+				got, err := a.CreateUser(ctx, User{Localpart: "alice" + string(rune('a'+i)), Key: "key"})
+				assert.NoError(t, err)
+				names <- got.Localpart
+			})
+			all.Go(func() {
+				_, err := a.CreateUser(ctx, User{Localpart: "bob", Key: "key" + string(rune('a'+i))})
+				if err != nil {
+					assert.ErrorIs(t, err, ErrTaken)
+					taken.Add(1)
 				}
 			})
 		}
 		all.Wait()
-		require.True(t, (made.Load() == 0) != (buried.Load() == 0), "made %d, buried %d", made.Load(), buried.Load())
+		close(names)
+		first := <-names
+		for name := range names {
+			require.Equal(t, first, name, "the same key is the same account")
+		}
+		require.EqualValues(t, 31, taken.Load(), "of those who ask for one localpart one gets it")
 	})
+	if a, ok := open(t).(Burier); ok {
+		t.Run("bury", func(t *testing.T) { testBury(t, a) })
+	}
 	t.Run("devices", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
+		for _, localpart := range []string{"alice", "bob"} {
+			_, err := a.CreateUser(ctx, User{Localpart: localpart, Created: made})
+			require.NoError(t, err)
+		}
 		devices, err := a.Devices(ctx, "alice")
 		require.NoError(t, err)
 		require.Empty(t, devices)
@@ -116,7 +159,9 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 	})
 	t.Run("keys", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
-		_, err := a.AddKeys(ctx, "alice", "A", DeviceKeys{})
+		_, err := a.CreateUser(ctx, User{Localpart: "alice", Created: made})
+		require.NoError(t, err)
+		_, err = a.AddKeys(ctx, "alice", "A", DeviceKeys{})
 		require.ErrorIs(t, err, ErrNotFound)
 		require.NoError(t, a.PutDevice(ctx, Device{Localpart: "alice", ID: "A", Token: digestToken("one"), Created: made}))
 		uploaded := DeviceKeys{Identity: json.RawMessage(`{"a":1}`), OneTime: map[string]json.RawMessage{"x:1": json.RawMessage(`{}`)}}
@@ -132,37 +177,66 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 		require.NoError(t, err)
 		require.Equal(t, want, got.Keys)
 	})
+	t.Run("keys that are added at once", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		_, err := a.CreateUser(ctx, User{Localpart: "alice", Created: made})
+		require.NoError(t, err)
+		require.NoError(t, a.PutDevice(ctx, Device{Localpart: "alice", ID: "A", Token: digestToken("one"), Created: made}))
+		var all sync.WaitGroup
+		for i := range 16 {
+			all.Go(func() {
+				key := map[string]json.RawMessage{"x:" + string(rune('a'+i)): json.RawMessage(`{}`)}
+				_, err := a.AddKeys(ctx, "alice", "A", DeviceKeys{OneTime: key})
+				assert.NoError(t, err)
+			})
+		}
+		all.Wait()
+		got, err := a.DeviceByToken(ctx, digestToken("one"))
+		require.NoError(t, err)
+		require.Len(t, got.Keys.OneTime, 16)
+	})
+	t.Run("names that cannot be", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		for _, name := range []string{"", "\x00", "a\x00b", "a'b", "a%", "\xff"} {
+			_, err := a.User(ctx, name)
+			require.ErrorIs(t, err, ErrNotFound, "%q", name)
+			devices, err := a.Devices(ctx, name)
+			require.NoError(t, err)
+			require.Empty(t, devices)
+			require.ErrorIs(t, a.DeleteDevice(ctx, name, name), ErrNotFound)
+		}
+	})
 }
 
-// A registration that is run again answers for the account it has made, and one
-// that was given up makes none.
-func TestRegistrarIsIdempotent(t *testing.T) {
-	s, _ := newServer(t, nil)
-	r := registrar{s}
-	account := register.Account{Key: "register.k1", Localpart: "bob", Password: "pw", DeviceID: "PHONE"}
-	one, err := r.Create(t.Context(), account)
+func testBury(t *testing.T, a Burier) {
+	ctx, made := t.Context(), time.Now()
+	for range 2 {
+		_, err := a.Bury(ctx, "k1")
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+	_, err := a.CreateUser(ctx, User{Localpart: "alice", Key: "k1", Created: made})
+	require.ErrorIs(t, err, ErrBuried)
+	_, err = a.CreateUser(ctx, User{Localpart: "alice", Key: "k2", Created: made})
 	require.NoError(t, err)
-	account.Localpart = "somebody else"
-	two, err := r.Create(t.Context(), account)
-	require.NoError(t, err)
-	require.Equal(t, "@bob:example.org", two.UserID)
-	_, err = s.accounts.DeviceByToken(t.Context(), digestToken(one.AccessToken))
-	require.ErrorIs(t, err, ErrNotFound, "its answer was lost")
-	_, err = s.accounts.DeviceByToken(t.Context(), digestToken(two.AccessToken))
-	require.NoError(t, err)
+	got, err := a.Bury(ctx, "k2")
+	require.NoError(t, err, "too late: the account exists")
+	require.Equal(t, "alice", got.Localpart)
 
-	outcome, err := r.resolve(t.Context(), "register.k1")
-	require.NoError(t, err)
-	require.True(t, outcome.Done)
-	require.Equal(t, "@bob:example.org", outcome.UserID)
-	outcome, err = r.resolve(t.Context(), "register.k2")
-	require.NoError(t, err)
-	require.False(t, outcome.Done)
-	_, err = r.Create(t.Context(), register.Account{Key: "register.k2", Localpart: "carol", Password: "pw"})
-	require.ErrorContains(t, err, "M_FORBIDDEN")
-
-	made, err := r.Create(t.Context(), register.Account{Key: "register.k3", Password: "pw", InhibitLogin: true})
-	require.NoError(t, err)
-	require.Regexp(t, `^@[a-z2-7]{12}:example\.org$`, made.UserID, "a localpart is made up")
-	require.Empty(t, made.AccessToken)
+	var created, buried atomic.Int64
+	var all sync.WaitGroup
+	for i := range 32 {
+		all.Go(func() {
+			if i%4 == 0 {
+				if _, err := a.Bury(ctx, "key"); err != nil {
+					buried.Add(1)
+				}
+				return
+			}
+			if _, err := a.CreateUser(ctx, User{Localpart: "alice" + string(rune('a'+i)), Key: "key"}); err == nil {
+				created.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	require.True(t, (created.Load() == 0) != (buried.Load() == 0), "created %d, buried %d", created.Load(), buried.Load())
 }

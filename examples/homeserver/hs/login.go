@@ -54,9 +54,6 @@ func (s *Server) login(r *http.Request) (any, error) {
 	if name == "" || req.Password == "" {
 		return nil, uia.NewError(http.StatusBadRequest, spec.MissingParam("A user and a password are needed"))
 	}
-	if len(req.DeviceID) > maxDeviceText || len(req.DeviceName) > maxDeviceText {
-		return nil, uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long"))
-	}
 	user, err := s.checkPassword(r, name, req.Password)
 	if err != nil {
 		return nil, err
@@ -117,8 +114,19 @@ func (s *Server) findUser(ctx context.Context, name string) (User, error) {
 	return s.accounts.User(ctx, name)
 }
 
+// checkDevice refuses a device that a client has described badly.
+func checkDevice(d Device) error {
+	if len(d.ID) > maxDeviceText || len(d.Name) > maxDeviceText || !isText(d.ID+d.Name) {
+		return uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long, or not text"))
+	}
+	return nil
+}
+
 // openDevice logs a device in. An empty ID is made up.
 func (s *Server) openDevice(ctx context.Context, d Device) (session, error) {
+	if err := checkDevice(d); err != nil {
+		return session{}, err
+	}
 	if d.ID == "" {
 		d.ID = newDeviceID()
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -30,7 +31,7 @@ func newMemoryAccounts() *memoryAccounts {
 	}
 }
 
-var _ Accounts = (*memoryAccounts)(nil)
+var _ Burier = (*memoryAccounts)(nil)
 
 func (m *memoryAccounts) CreateUser(ctx context.Context, u User) (User, error) {
 	m.mu.Lock()
@@ -83,18 +84,18 @@ func (m *memoryAccounts) change(localpart string, change func(*User)) error {
 	return nil
 }
 
-// with returns k with those keys replaced that are not nil in keys.
-func (k SigningKeys) with(keys SigningKeys) SigningKeys {
-	if keys.Master != nil {
-		k.Master = bytes.Clone(keys.Master)
+func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, limit int) ([]User, int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []User
+	for localpart, u := range m.users {
+		if strings.Contains(localpart, contains) {
+			found = append(found, u)
+		}
 	}
-	if keys.Self != nil {
-		k.Self = bytes.Clone(keys.Self)
-	}
-	if keys.User != nil {
-		k.User = bytes.Clone(keys.User)
-	}
-	return k
+	slices.SortFunc(found, func(a, b User) int { return cmp.Compare(a.Localpart, b.Localpart) })
+	first := min(offset, len(found))
+	return found[first:min(first+limit, len(found))], len(found), nil
 }
 
 func (m *memoryAccounts) Bury(ctx context.Context, key string) (User, error) {
@@ -172,17 +173,22 @@ func (m *memoryAccounts) AddKeys(ctx context.Context, localpart, id string, keys
 	if !ok {
 		return DeviceKeys{}, ErrNotFound
 	}
-	keys = keys.clone()
-	if keys.Identity != nil {
-		d.Keys.Identity = keys.Identity
-	}
-	if d.Keys.OneTime == nil {
-		d.Keys.OneTime = keys.OneTime
-	} else {
-		maps.Copy(d.Keys.OneTime, keys.OneTime)
-	}
+	d.Keys.add(keys)
 	m.byUser[localpart][id] = d
 	return d.Keys.clone(), nil
+}
+
+// add adds keys to k.
+func (k *DeviceKeys) add(keys DeviceKeys) {
+	keys = keys.clone()
+	if keys.Identity != nil {
+		k.Identity = keys.Identity
+	}
+	if k.OneTime == nil {
+		k.OneTime = keys.OneTime
+	} else {
+		maps.Copy(k.OneTime, keys.OneTime)
+	}
 }
 
 // clone returns a copy of d that shares nothing with it.

@@ -35,13 +35,17 @@ func errUserInUse() error {
 	return uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
 }
 
-// Create implements [register.Accounts].
+// Create implements [register.Accounts]. Where there are transactions, ctx carries
+// the one that spends the token and records the response: with them the user and
+// the device are committed, or nothing is. So it may run more than once.
 func (s registrar) Create(ctx context.Context, a register.Account) (register.Created, error) {
-	hash, err := s.passwords.hash(ctx, a.Password)
-	if err != nil {
+	device := Device{ID: a.DeviceID, Name: a.DeviceName}
+	// Before the user is made: an *uia.Error says that nothing was, and without
+	// transactions nothing would take the user back.
+	if err := checkDevice(device); err != nil {
 		return register.Created{}, err
 	}
-	user, err := s.createUser(ctx, a, hash)
+	user, err := s.createUser(ctx, a)
 	if err != nil {
 		return register.Created{}, err
 	}
@@ -49,15 +53,16 @@ func (s registrar) Create(ctx context.Context, a register.Account) (register.Cre
 	if a.InhibitLogin {
 		return created, nil
 	}
-	opened, err := s.openDevice(ctx, Device{Localpart: user.Localpart, ID: a.DeviceID, Name: a.DeviceName})
+	device.Localpart = user.Localpart
+	opened, err := s.openDevice(ctx, device)
 	created.DeviceID, created.AccessToken = opened.DeviceID, opened.AccessToken
 	return created, err
 }
 
 // createUser makes the account, or finds the one that this registration has made
 // already. A localpart that nobody asked for is made up.
-func (s registrar) createUser(ctx context.Context, a register.Account, hash string) (User, error) {
-	user := User{Localpart: a.Localpart, Key: a.Key, PasswordHash: hash, Created: time.Now()}
+func (s registrar) createUser(ctx context.Context, a register.Account) (User, error) {
+	user := User{Localpart: a.Localpart, Key: a.Key, PasswordHash: a.PasswordHash, Created: time.Now()}
 	for {
 		if a.Localpart == "" {
 			user.Localpart = strings.ToLower(rand.Text()[:12])
@@ -76,9 +81,13 @@ func (s registrar) createUser(ctx context.Context, a register.Account, hash stri
 }
 
 // resolve tells whether the registration of this key has made an account. If it
-// has not, it never will.
+// has not, it never will. With transactions nobody has to ask.
 func (s registrar) resolve(ctx context.Context, key string) (uia.Outcome, error) {
-	user, err := s.accounts.Bury(ctx, key)
+	accounts, ok := s.accounts.(Burier)
+	if !ok {
+		return uia.Outcome{}, errors.New("hs: these accounts cannot tell what became of a registration")
+	}
+	user, err := accounts.Bury(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		return uia.Outcome{}, nil
 	}

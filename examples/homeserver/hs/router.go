@@ -50,8 +50,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	// ServeMux would redirect to the cleaned path, in HTML.
-	if clean := path.Clean(r.URL.Path); clean != r.URL.Path && clean+"/" != r.URL.Path {
+	// ServeMux would redirect to the cleaned path, in HTML. Like ServeMux this goes by
+	// the path as it was sent: an encoded dot may be the name of something.
+	sent := r.URL.EscapedPath()
+	if clean := path.Clean(sent); clean != sent && clean+"/" != sent {
 		uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
 		return
 	}

@@ -1,6 +1,11 @@
 // Package hs is a homeserver for experimentation: enough of the Client-Server
 // API that a real client registers, logs in and shows its user, and an example
 // of how a homeserver embeds uia. It has no rooms.
+//
+// Of most use to the author of another homeserver are [New], where the engine is
+// made; database.go, where tokens, sessions and accounts are put into one
+// database; sql.go, whose statements join the transaction that spends a token; and
+// registrar.go, which makes the accounts.
 package hs
 
 import (
@@ -27,7 +32,8 @@ type Options struct {
 	// Flows are the ways to register. None means the registration token, then
 	// the dummy stage.
 	Flows []uia.Flow
-	// Tokens are made at the start, unless the storage has them.
+	// Tokens are made at the start. One that the storage has already is left as it
+	// is, with the uses that it has left.
 	Tokens []uia.Token
 	// SharedSecret lets tools make accounts through /_synapse/admin/v1/register.
 	// Empty means that there is no such endpoint.
@@ -40,6 +46,12 @@ type Options struct {
 	// Client tells who sent a request. Nil means the address of its connection,
 	// which behind a proxy is the proxy's.
 	Client func(*http.Request) netip.Addr
+	// InviteURL is the link that admins hand out, with {token} in it; see
+	// admin.Options. Empty means none.
+	InviteURL string
+	// Audit gets a line for each event: who made a token, who used it, who guesses.
+	// Nil discards them.
+	Audit *slog.Logger
 	// Logger gets what goes wrong. Nil discards it.
 	Logger *slog.Logger
 }
@@ -48,6 +60,7 @@ type Options struct {
 type Server struct {
 	name, baseURL string
 	accounts      Accounts
+	inTx          func(context.Context, func(context.Context) error) error // as in Storage, but never nil
 	passwords     *passwords
 	shared        *sharedSecret // nil if there is no shared secret
 	limiter       uia.Limiter   // nil if failures are not counted
@@ -55,6 +68,8 @@ type Server struct {
 	engine        *uia.Engine
 	pages         *uia.Fallback
 	registration  *register.Registration
+	metrics       *metrics
+	observe       func(context.Context, uia.Event)
 	log           *slog.Logger
 	router        *router
 
@@ -71,12 +86,16 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		name:      opts.ServerName,
 		baseURL:   opts.BaseURL,
 		accounts:  opts.Storage.Accounts,
+		inTx:      opts.Storage.InTx,
 		passwords: newPasswords(),
 		client:    opts.Client,
 		log:       opts.Logger,
 		closed:    make(chan struct{}),
 	}
 	s.close = sync.OnceFunc(func() { close(s.closed) })
+	if s.inTx == nil {
+		s.inTx = func(ctx context.Context, fn func(context.Context) error) error { return fn(ctx) }
+	}
 	if s.client == nil {
 		s.client = remoteAddr
 	}
@@ -93,16 +112,26 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		}
 		s.limiter = limiter
 	}
+	s.metrics = newMetrics()
+	s.observe = s.metrics.observe
+	if opts.Audit != nil {
+		audit := uia.AuditLog(opts.Audit)
+		s.observe = func(ctx context.Context, ev uia.Event) {
+			s.metrics.observe(ctx, ev)
+			audit(ctx, ev)
+		}
+	}
 	if err := s.newEngine(opts); err != nil {
 		return nil, err
 	}
 	for _, token := range opts.Tokens {
 		err := opts.Storage.Tokens.CreateTokens(ctx, token)
 		if err != nil && !errors.Is(err, uia.ErrExists) {
-			return nil, fmt.Errorf("creating the token %q: %w", token.Value, err)
+			return nil, fmt.Errorf("creating the token %s: %w", uia.Fingerprint(token.Value), err)
 		}
 	}
 	s.route(opts.Storage.Tokens)
+	s.routeAdmin(opts)
 	return s, nil
 }
 
@@ -115,7 +144,13 @@ func (s *Server) newEngine(opts Options) error {
 		Accounts:   accounts,
 		ServerName: s.name,
 		Flows:      opts.Flows,
-		Resolve:    accounts.resolve,
+		// The account is made in the transaction that spends the token: a crash leaves
+		// both or neither. Hashing the password first keeps the transaction short.
+		InTx:         opts.Storage.InTx,
+		HashPassword: s.passwords.hash,
+	}
+	if opts.Storage.InTx == nil {
+		s.registration.Resolve = accounts.resolve
 	}
 	if len(opts.Flows) == 0 {
 		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
@@ -132,6 +167,7 @@ func (s *Server) newEngine(opts Options) error {
 		Sessions:   tokens,
 		Limiter:    s.limiter,
 		Client:     s.client,
+		Observer:   s.observe,
 		Logger:     s.log,
 	})
 	if err != nil {

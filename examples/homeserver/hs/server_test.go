@@ -6,16 +6,17 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
 )
 
 // newServer makes a homeserver with one user, alice, and returns her access token.
 func newServer(t *testing.T, change func(*Options)) (*Server, string) {
 	t.Helper()
-	storage, err := Open(t.Context(), "memory")
-	require.NoError(t, err)
-	opts := Options{ServerName: "example.org", Storage: storage, SharedSecret: "shared secret"}
+	opts := Options{ServerName: "example.org", Storage: mustOpen(t, "memory"), SharedSecret: "shared secret"}
 	if change != nil {
 		change(&opts)
 	}
@@ -24,6 +25,16 @@ func newServer(t *testing.T, change func(*Options)) (*Server, string) {
 	made, err := s.makeAccount(t.Context(), "alice", "wonderland", false)
 	require.NoError(t, err)
 	return s, made.(session).AccessToken
+}
+
+// newServerOn makes a homeserver on a storage, which may have users, with the
+// token "fifty".
+func newServerOn(t *testing.T, storage *Storage) *Server {
+	t.Helper()
+	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: storage, Failures: -1,
+		Tokens: []uia.Token{{Value: "fifty", UsesAllowed: new(int64(50)), Created: time.Now()}}})
+	require.NoError(t, err)
+	return s
 }
 
 // call sends a request to s; a token that is not empty is the access token.
@@ -47,6 +58,8 @@ var surface = map[string]string{
 	"/.well-known/matrix/client":                                      "GET",
 	"/_matrix/client/versions":                                        "GET",
 	"/_synapse/admin/v1/register":                                     "GET POST",
+	"/_synapse/admin/v1/server_version":                               "GET",
+	"/_synapse/admin/v2/users":                                        "GET",
 	"/_matrix/client/V/login":                                         "GET POST",
 	"/_matrix/client/V/logout":                                        "POST",
 	"/_matrix/client/V/logout/all":                                    "POST",
@@ -117,22 +130,10 @@ func TestSurface(t *testing.T) {
 }
 
 func TestNoSharedSecret(t *testing.T) {
-	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: mustOpen(t)})
+	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: mustOpen(t, "memory")})
 	require.NoError(t, err)
 	status, _, _ := call(t, s, "GET", "/_synapse/admin/v1/register", "", "")
 	require.Equal(t, http.StatusNotFound, status)
-}
-
-func mustOpen(t *testing.T) *Storage {
-	t.Helper()
-	storage, err := Open(t.Context(), "memory")
-	require.NoError(t, err)
-	return storage
-}
-
-func TestOpenUnknown(t *testing.T) {
-	_, err := Open(t.Context(), "homeserver.db")
-	require.Error(t, err)
 }
 
 // Every endpoint that needs an access token says so in the same way.
@@ -162,5 +163,3 @@ func TestAccessTokens(t *testing.T) {
 	_, _, body = call(t, s, "GET", "/_matrix/client/v3/account/whoami", token, "")
 	require.Equal(t, "M_UNKNOWN_TOKEN", body["errcode"])
 }
-
-// Passwords and tokens are guessed on one budget.

@@ -146,13 +146,18 @@ func (s *Server) makeAccount(ctx context.Context, localpart, password string, ad
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.accounts.CreateUser(ctx, User{Localpart: localpart, PasswordHash: hash, Admin: admin, Created: time.Now()})
-	if errors.Is(err, ErrTaken) {
-		return nil, uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
-	} else if err != nil {
-		return nil, err
-	}
-	return s.openDevice(ctx, Device{Localpart: localpart})
+	var opened session
+	err = s.inTx(ctx, func(ctx context.Context) error {
+		_, err := s.accounts.CreateUser(ctx, User{Localpart: localpart, PasswordHash: hash, Admin: admin, Created: time.Now()})
+		if errors.Is(err, ErrTaken) {
+			return uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken"))
+		} else if err != nil {
+			return err
+		}
+		opened, err = s.openDevice(ctx, Device{Localpart: localpart})
+		return err
+	})
+	return opened, err
 }
 
 // validLocalpart reports whether a new user of server may be called so.

@@ -225,9 +225,9 @@ func (m *model) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	}
 	r.Revision++
 	r.Claimed, r.Expires = trunc(r.Claimed), trunc(r.Expires)
-	kept := r
-	kept.Data = bytes.Clone(r.Data)
-	m.records[r.Key] = kept
+	own := r
+	own.Data = bytes.Clone(r.Data)
+	m.records[r.Key] = own
 	return r, nil
 }
 

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+)
+
+// An admin is made at the start, and can log in with the password that is printed.
+func TestAdminFlag(t *testing.T) {
+	audit := filepath.Join(t.TempDir(), "audit.log")
+	for name, args := range map[string][]string{"generated": {"-admin", "root"}, "given": {"-admin", "root:a:b"}} {
+		t.Run(name, func(t *testing.T) {
+			args = append(args, "-db", "memory", "-token", "abcd", "-audit", audit, "-invite", "https://chat.example.org/#/register?token={token}")
+			lines, _ := start(t, 7, args...)
+			_, password, printed := strings.Cut(lines[6], "admin       root with the password ")
+			require.Equal(t, name == "generated", printed, lines[6])
+			if !printed {
+				password = "a:b"
+			}
+			base := strings.Fields(lines[0])[1]
+			post := func(path, token, body string) map[string]any {
+				r, err := http.NewRequestWithContext(t.Context(), "POST", base+path, strings.NewReader(body))
+				require.NoError(t, err)
+				r.Header.Set("Authorization", "Bearer "+token)
+				res, err := http.DefaultClient.Do(r)
+				require.NoError(t, err)
+				defer res.Body.Close()
+				var out map[string]any
+				require.NoError(t, json.NewDecoder(res.Body).Decode(&out))
+				return out
+			}
+			login := post("/_matrix/client/v3/login", "", `{"type":"m.login.password","user":"root","password":"`+password+`"}`)
+			token, _ := login["access_token"].(string)
+			require.NotEmpty(t, token, "%v", login)
+			made := post("/_synapse/admin/v1/registration_tokens/new", token, `{"token":"made-`+name+`"}`)
+			require.Equal(t, "https://chat.example.org/#/register?token=made-"+name, made["invite_url"])
+			log, err := os.ReadFile(audit)
+			require.NoError(t, err)
+			require.Contains(t, string(log), `"msg":"token_created","token":"`+uia.Fingerprint("made-"+name)+`","by":"@root:localhost"`)
+			require.NotContains(t, string(log), "made-")
+		})
+	}
+}
+
+func TestBadAdminFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{"-admin", ""}, {"-admin", "root:"}, {"-admin", ":x"}, {"-admin", "not a name"}, {"-invite", "https://chat.example.org"},
+		{"-audit", "/nowhere/at/all"},
+	} {
+		require.Error(t, run(t.Context(), append(args, "-db", "memory"), io.Discard, io.Discard), "%q", args)
+	}
+}

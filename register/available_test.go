@@ -1,0 +1,68 @@
+package register_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/register"
+)
+
+func (s *server) get(query string) answer {
+	s.t.Helper()
+	return s.do(s.available, httptest.NewRequest("GET", "/_matrix/client/v3/register/available"+query, nil))
+}
+
+func TestAvailable(t *testing.T) {
+	s := newServer(t, nil)
+	for _, name := range []string{"alice", "a.b_c=d-e/f+1", strings.Repeat("a", 255-len("@:"+serverName))} {
+		a := s.get("?username=" + url.QueryEscape(name))
+		a.is(t, 200, "")
+		assert.Equal(t, dict{"available": true}, a.JSON)
+	}
+	s.get("?username=taken").is(t, 400, "M_USER_IN_USE")
+	asked := len(s.accounts.asked)
+	for _, name := range []string{"", "Alice", "a b", "@alice:example.org", "é", "a\x00", "a%", strings.Repeat("a", 256-len("@:"+serverName))} {
+		s.get("?username="+url.QueryEscape(name)).is(t, 400, "M_INVALID_USERNAME")
+	}
+	s.get("").is(t, 400, "M_MISSING_PARAM")
+	s.get("?user=alice").is(t, 400, "M_MISSING_PARAM")
+	s.get("?username=%zz").is(t, 400, "M_INVALID_PARAM")
+	assert.Len(t, s.accounts.asked, asked, "the host was asked about what is no localpart")
+}
+
+func TestAvailableMethods(t *testing.T) {
+	s := newServer(t, nil)
+	for _, method := range []string{"POST", "PUT", "DELETE"} {
+		a := s.do(s.available, request(t, method, "/available?username=alice"))
+		a.is(t, 405, "M_UNRECOGNIZED")
+		assert.Equal(t, "GET, HEAD, OPTIONS", a.Header.Get("Allow"))
+	}
+	assert.Equal(t, 204, s.do(s.available, request(t, "OPTIONS", "/available")).Status)
+	assert.Equal(t, 200, s.do(s.available, request(t, "HEAD", "/available?username=alice")).Status)
+}
+
+func TestAvailableIsLimited(t *testing.T) {
+	var limit error
+	s := newServer(t, func(r *register.Registration) {
+		r.LimitAvailable = func(*http.Request) error { return limit }
+	})
+	s.get("?username=alice").is(t, 200, "")
+	limit = &uia.Error{Status: 429, MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "slowly"}, RetryAfter: time.Second}
+	a := s.get("?username=alice")
+	a.is(t, 429, "M_LIMIT_EXCEEDED")
+	assert.Equal(t, "1", a.Header.Get("Retry-After"))
+	assert.Len(t, s.accounts.asked, 1)
+	limit = errors.New("broken")
+	a = s.get("?username=alice")
+	a.is(t, 500, "M_UNKNOWN")
+	assert.NotContains(t, a.Body, "broken")
+}

@@ -1,0 +1,163 @@
+package register_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/memstore"
+	"github.com/matrix-uia/uia/register"
+)
+
+type dict = map[string]any
+
+// accounts remembers what it was asked for.
+type accounts struct {
+	mu      sync.Mutex
+	taken   map[string]bool
+	asked   []string // of Available
+	created []register.Account
+	refuse  error // of Create
+}
+
+func (a *accounts) Available(_ context.Context, localpart string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, localpart)
+	if a.taken[localpart] {
+		return uia.NewError(400, spec.UserInUse("That username is taken."))
+	}
+	return nil
+}
+
+func (a *accounts) Create(_ context.Context, account register.Account) (register.Created, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.refuse != nil {
+		return register.Created{}, a.refuse
+	}
+	a.created = append(a.created, account)
+	localpart := account.Localpart
+	if localpart == "" {
+		localpart = fmt.Sprint("made-up-", len(a.created))
+	}
+	a.taken[localpart] = true
+	return register.Created{
+		UserID: "@" + localpart + ":" + serverName, DeviceID: "DEVICE", AccessToken: "an access token",
+		RefreshToken: map[bool]string{true: "a refresh token"}[account.RefreshToken],
+	}, nil
+}
+
+func (a *accounts) last(t testing.TB) register.Account {
+	t.Helper()
+	require.NotEmpty(t, a.created, "no account was made")
+	return a.created[len(a.created)-1]
+}
+
+const serverName = "example.org"
+
+// server is a homeserver's registration.
+type server struct {
+	t         testing.TB
+	accounts  *accounts
+	store     *memstore.Store
+	reg       *register.Registration
+	handler   http.Handler
+	available http.Handler
+}
+
+// newServer offers the flow of a token and the dummy stage. change may be nil.
+func newServer(t testing.TB, change func(*register.Registration)) *server {
+	s := &server{t: t, accounts: &accounts{taken: map[string]bool{"taken": true}}, store: memstore.New(nil)}
+	s.reg = &register.Registration{
+		Accounts: s.accounts, ServerName: serverName, Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Resolve: uia.NotDone,
+	}
+	if change != nil {
+		change(s.reg)
+	}
+	e, err := uia.New(uia.Config{
+		Secret: []byte(strings.Repeat("secret ", 5)), Sessions: s.store,
+		Stages:     []uia.Stage{&uia.TokenStage{Store: s.store}, uia.DummyStage{}},
+		Operations: []uia.Operation{s.reg.Operation()},
+		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	require.NoError(t, err)
+	s.handler, s.available = s.reg.Handler(e), s.reg.AvailableHandler()
+	require.NoError(t, s.store.CreateTokens(t.Context(), uia.Token{Value: "abc", Meta: json.RawMessage(`{"room":"!a:b"}`)}))
+	return s
+}
+
+type answer struct {
+	Status int
+	Header http.Header
+	Body   string
+	JSON   dict
+}
+
+func (a answer) session() string { s, _ := a.JSON["session"].(string); return s }
+
+func (a answer) is(t testing.TB, status int, errcode string) {
+	t.Helper()
+	code, _ := a.JSON["errcode"].(string)
+	assert.Equal(t, status, a.Status, a.Body)
+	assert.Equal(t, errcode, code, a.Body)
+	assert.Equal(t, "application/json", a.Header.Get("Content-Type"))
+	assert.Equal(t, "*", a.Header.Get("Access-Control-Allow-Origin"))
+}
+
+func (s *server) do(handler http.Handler, r *http.Request) answer {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	a := answer{Status: w.Code, Header: w.Header(), Body: w.Body.String()}
+	if w.Body.Len() > 0 {
+		require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), &a.JSON), a.Body)
+	}
+	return a
+}
+
+// post sends a body to /register with this query: a string as it is, anything
+// else as JSON.
+func (s *server) post(query string, body any) answer {
+	s.t.Helper()
+	text, ok := body.(string)
+	if !ok {
+		encoded, err := json.Marshal(body)
+		require.NoError(s.t, err)
+		text = string(encoded)
+	}
+	return s.do(s.handler, httptest.NewRequest("POST", "/_matrix/client/v3/register"+query, strings.NewReader(text)))
+}
+
+// register goes all the way with these parameters.
+func (s *server) register(params dict) answer {
+	s.t.Helper()
+	first := s.post("", params)
+	if first.Status != 401 {
+		return first
+	}
+	token := s.post("", with(params, dict{"type": uia.TokenType, "token": "abc", "session": first.session()}))
+	if token.JSON["errcode"] != nil {
+		return token
+	}
+	return s.post("", with(params, dict{"type": "m.login.dummy", "session": first.session()}))
+}
+
+func with(params dict, auth dict) dict {
+	out := dict{"auth": auth}
+	for k, v := range params {
+		out[k] = v
+	}
+	return out
+}

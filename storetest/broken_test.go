@@ -1,0 +1,293 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// broken is a model of which some methods have been replaced.
+type broken struct {
+	*model
+	ignoresContext string // the name of a method
+	restarted      func() // what a restart does to the store
+
+	createTokens  func(context.Context, ...uia.Token) error
+	getToken      func(context.Context, string, time.Time) (uia.Token, error)
+	listTokens    func(context.Context, uia.TokenQuery, time.Time) (uia.TokenPage, error)
+	updateToken   func(context.Context, string, uia.TokenPatch, time.Time) (uia.Token, error)
+	deleteToken   func(context.Context, string) error
+	reserve       func(context.Context, uia.Hold, time.Time) (uia.Token, error)
+	pin           func(context.Context, uia.Claim, time.Time) error
+	unpin         func(ctx context.Context, c uia.Claim, until, now time.Time) error
+	commit        func(context.Context, uia.Claim, string, time.Time) error
+	release       func(context.Context, uia.Claim) error
+	listUses      func(context.Context, uia.UseQuery) (uia.UsePage, error)
+	pinnedUses    func(context.Context, time.Time, int) ([]uia.Use, error)
+	sweepHolds    func(context.Context, time.Time, int) (int, error)
+	loadSession   func(context.Context, string, time.Time) (uia.Record, error)
+	saveSession   func(context.Context, uia.Record, time.Time) (uia.Record, error)
+	sweepSessions func(context.Context, time.Time, int) (int, error)
+	group         func(context.Context, func(context.Context) error) error
+}
+
+func newBroken(breaks func(b *broken)) *broken {
+	m := newModel()
+	b := &broken{
+		model: m, restarted: func() {},
+		createTokens: m.CreateTokens, getToken: m.Token, listTokens: m.ListTokens, updateToken: m.UpdateToken,
+		deleteToken: m.DeleteToken, reserve: m.Reserve, pin: m.Pin, unpin: m.Unpin, commit: m.Commit, release: m.Release,
+		listUses: m.ListUses, pinnedUses: m.PinnedUses, sweepHolds: m.SweepHolds,
+		loadSession: m.LoadSession, saveSession: m.SaveSession, sweepSessions: m.SweepSessions, group: m.Group,
+	}
+	breaks(b)
+	return b
+}
+
+type inGroup struct{}
+
+// Group of the model is for one caller at a time.
+func (m *model) Group(ctx context.Context, fn func(context.Context) error) error {
+	undo := m.copied()
+	err := fn(context.WithValue(ctx, inGroup{}, true))
+	if err != nil {
+		undo()
+	}
+	return err
+}
+
+// copied returns a function that makes the model what it was.
+func (m *model) copied() (undo func()) {
+	tokens, uses, records := m.tokens, slices.Clone(m.uses), map[string]uia.Record{}
+	for i, u := range uses {
+		uses[i] = new(*u)
+	}
+	maps.Copy(records, m.records)
+	return func() { m.tokens, m.uses, m.records = tokens, uses, records }
+}
+
+func (b *broken) ctx(ctx context.Context, method string) context.Context {
+	if method == b.ignoresContext {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
+func (b *broken) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
+	return b.createTokens(b.ctx(ctx, "CreateTokens"), tokens...)
+}
+func (b *broken) Token(ctx context.Context, value string, now time.Time) (uia.Token, error) {
+	return b.getToken(b.ctx(ctx, "Token"), value, now)
+}
+func (b *broken) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time) (uia.TokenPage, error) {
+	return b.listTokens(b.ctx(ctx, "ListTokens"), q, now)
+}
+func (b *broken) UpdateToken(ctx context.Context, value string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
+	return b.updateToken(b.ctx(ctx, "UpdateToken"), value, p, now)
+}
+func (b *broken) DeleteToken(ctx context.Context, value string) error {
+	return b.deleteToken(b.ctx(ctx, "DeleteToken"), value)
+}
+func (b *broken) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+	return b.reserve(b.ctx(ctx, "Reserve"), h, now)
+}
+func (b *broken) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
+	return b.pin(b.ctx(ctx, "Pin"), c, now)
+}
+func (b *broken) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) error {
+	return b.unpin(b.ctx(ctx, "Unpin"), c, until, now)
+}
+func (b *broken) Commit(ctx context.Context, c uia.Claim, userID string, now time.Time) error {
+	return b.commit(b.ctx(ctx, "Commit"), c, userID, now)
+}
+func (b *broken) Release(ctx context.Context, c uia.Claim) error {
+	return b.release(b.ctx(ctx, "Release"), c)
+}
+func (b *broken) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, error) {
+	return b.listUses(b.ctx(ctx, "ListUses"), q)
+}
+func (b *broken) PinnedUses(ctx context.Context, before time.Time, limit int) ([]uia.Use, error) {
+	return b.pinnedUses(b.ctx(ctx, "PinnedUses"), before, limit)
+}
+func (b *broken) SweepHolds(ctx context.Context, before time.Time, limit int) (int, error) {
+	return b.sweepHolds(b.ctx(ctx, "SweepHolds"), before, limit)
+}
+func (b *broken) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
+	return b.loadSession(b.ctx(ctx, "LoadSession"), key, now)
+}
+func (b *broken) SaveSession(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
+	return b.saveSession(b.ctx(ctx, "SaveSession"), r, now)
+}
+func (b *broken) SweepSessions(ctx context.Context, now time.Time, limit int) (int, error) {
+	return b.sweepSessions(b.ctx(ctx, "SweepSessions"), now, limit)
+}
+func (b *broken) Group(ctx context.Context, fn func(context.Context) error) error {
+	return b.group(b.ctx(ctx, "Group"), fn)
+}
+
+// recorder is the tb of a case that is meant to fail.
+type recorder struct {
+	mu  sync.Mutex
+	why string
+}
+
+func (*recorder) Helper() {}
+func (r *recorder) Errorf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.why == "" {
+		r.why = fmt.Sprintf(format, args...)
+	}
+}
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// fails runs a case on a store and returns why it fails, or "".
+func fails(ctx context.Context, c promise, b *broken) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	r := new(recorder)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				r.Errorf("panic: %v", p)
+			}
+		}()
+		k := &kit{tb: r, Store: b, ctx: ctx}
+		k.reopen = func() { b.restarted() }
+		c.test(k)
+	}()
+	select {
+	case <-done:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.why
+	case <-ctx.Done():
+		return "it hangs"
+	}
+}
+
+// TestEveryCaseCatchesABrokenStore runs every case on every broken store, and on
+// one that is not broken.
+func TestEveryCaseCatchesABrokenStore(t *testing.T) {
+	for _, c := range cases() {
+		if why := fails(t.Context(), c, newBroken(func(*broken) {})); why != "" {
+			t.Errorf("%s fails a store that keeps the contract: %s", c.name, why)
+		}
+	}
+	storms := map[string]bool{}
+	for _, c := range stormCases {
+		storms[c.name] = true
+	}
+	caught := map[string][]string{} // case to broken stores
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := make(chan mutant)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for m := range next {
+				var by []string
+				for _, c := range cases() {
+					if storms[c.name] && !m.facesStorms() {
+						continue
+					}
+					if why := fails(t.Context(), c, newBroken(m.breaks)); why != "" {
+						by = append(by, c.name)
+					}
+				}
+				// The model notices nearly everything, but does not say which promise was broken.
+				if len(slices.DeleteFunc(slices.Clone(by), func(s string) bool { return s == "agrees-with-the-model" })) == 0 {
+					t.Errorf("no case fails a store which %s (%v)", m.name, by)
+				}
+				mu.Lock()
+				for _, name := range by {
+					caught[name] = append(caught[name], m.name)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all := mutants()
+	for _, m := range all {
+		next <- m
+	}
+	close(next)
+	wg.Wait()
+	catches := map[string]int{} // broken store to the number of cases
+	for _, by := range caught {
+		for _, m := range by {
+			catches[m]++
+		}
+	}
+	var table strings.Builder
+	for _, c := range cases() {
+		by := caught[c.name]
+		if len(by) == 0 {
+			t.Errorf("%s catches no broken store", c.name)
+		}
+		slices.SortFunc(by, func(a, b string) int { // what few other cases catch comes first
+			return cmp.Or(cmp.Compare(catches[a], catches[b]), cmp.Compare(a, b))
+		})
+		fmt.Fprintf(&table, "%-34s %3d: %s\n", c.name, len(by), strings.Join(by[:min(3, len(by))], "; "))
+	}
+	t.Logf("%d cases, %d broken stores; each case and what it catches:\n%s", len(cases()), len(all), table.String())
+}
+
+// TestWalkMeetsEverything keeps the random walk from becoming one in which
+// nearly everything is refused.
+func TestWalkMeetsEverything(t *testing.T) {
+	w := walker{k: &kit{tb: t, Store: newModel(), ctx: t.Context()}, model: newModel(), rnd: rand.New(rand.NewPCG(1, 2))}
+	for range walkSteps {
+		w.step()
+	}
+	met := map[string]int{}
+	for _, line := range w.log {
+		_, answer, _ := strings.Cut(line, ": ")
+		for _, s := range sentinels {
+			if strings.HasSuffix(line, s.Error()) {
+				answer = s.Error()
+			}
+		}
+		if !strings.HasPrefix(answer, "uia: ") {
+			answer = "nil"
+		}
+		met[strings.Fields(line)[2]+": "+answer]++
+	}
+	for call, errs := range map[string][]error{
+		"CreateTokens": {nil, uia.ErrExists},
+		"UpdateToken":  {nil, uia.ErrNotFound},
+		"DeleteToken":  {nil, uia.ErrNotFound},
+		"Reserve":      {nil, uia.ErrNotFound, uia.ErrRevoked, uia.ErrExpired, uia.ErrExhausted, uia.ErrSpent},
+		"Pin":          {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Unpin":        {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Commit":       {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Release":      {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"SweepHolds":   {nil},
+		"LoadSession":  {nil, uia.ErrNotFound},
+		"SaveSession":  {nil, uia.ErrConflict},
+	} {
+		for _, err := range errs {
+			want := call + ": nil"
+			if err != nil {
+				want = call + ": " + err.Error()
+			}
+			if t.Logf("%3d %s", met[want], want); met[want] == 0 {
+				t.Errorf("the walk never meets %s", want)
+			}
+		}
+	}
+}
