@@ -111,7 +111,7 @@ func TestAccessibleNames(t *testing.T) {
 	field := b.accessible("#f-token")
 	require.Equal(t, `"Registration token"`, string(field.Name.Value))
 	require.Equal(t, `"textbox"`, string(field.Role.Value))
-	require.Contains(t, string(field.Description.Value), "letters are different")
+	require.Contains(t, string(field.Description.Value), "lower case matter")
 	b.submit("#f-token", "wrong")
 	b.until(`document.readyState === "complete" && !!document.querySelector(".error")`)
 	field = b.accessible("#f-token")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -145,9 +146,7 @@ func TestEveryOrder(t *testing.T) {
 			auth := map[string]any{"session": opened.Session}
 			if typ != "" {
 				auth["type"] = typ
-				for name, value := range inputs[typ].auth[outcome] {
-					auth[name] = value
-				}
+				maps.Copy(auth, inputs[typ].auth[outcome])
 			}
 			if inputs[typ].wrong == "" {
 				outcome = right

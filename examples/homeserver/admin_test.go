@@ -20,9 +20,9 @@ func TestAdminFlag(t *testing.T) {
 	for name, args := range map[string][]string{"generated": {"-admin", "root"}, "given": {"-admin", "root:a:b"}} {
 		t.Run(name, func(t *testing.T) {
 			args = append(args, "-db", "memory", "-token", "abcd", "-audit", audit, "-invite", "https://chat.example.org/#/register?token={token}")
-			lines, _ := start(t, 8, args...)
-			_, password, printed := strings.Cut(lines[7], "admin       root with the password ")
-			require.Equal(t, name == "generated", printed, lines[7])
+			lines, _ := start(t, 7, args...)
+			_, password, printed := strings.Cut(lines[6], "admin       root with the password ")
+			require.Equal(t, name == "generated", printed, lines[6])
 			if !printed {
 				password = "a:b"
 			}

@@ -1,6 +1,7 @@
 package hs
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -55,6 +56,16 @@ type SigningKeys struct {
 	User   json.RawMessage `json:"user_signing_key,omitempty"`
 }
 
+// with returns k with those keys replaced that are not nil in keys.
+func (k SigningKeys) with(keys SigningKeys) SigningKeys {
+	for _, key := range []struct{ old, next *json.RawMessage }{{&k.Master, &keys.Master}, {&k.Self, &keys.Self}, {&k.User, &keys.User}} {
+		if *key.next != nil && string(*key.next) != "null" {
+			*key.old = bytes.Clone(*key.next)
+		}
+	}
+	return k
+}
+
 // Accounts keeps users and devices. What is passed in or returned is not
 // aliased. Times are kept to the millisecond, in UTC. Every method is atomic, and
 // joins the transaction that ctx carries if there is one.
@@ -67,17 +78,17 @@ type Accounts interface {
 	// User returns the user of this localpart, or ErrNotFound.
 	User(ctx context.Context, localpart string) (User, error)
 
-	// Users returns at most limit users in the order of their localparts, without the
-	// first offset of them, whose localpart contains a text; "" is in all. The total
-	// counts them all.
-	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
-
 	// SetPassword replaces the password's hash. An unknown user is ErrNotFound.
 	SetPassword(ctx context.Context, localpart, hash string) error
 
 	// SetSigningKeys replaces those keys that are not nil. An unknown user is
 	// ErrNotFound.
 	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
+
+	// Users returns at most limit users in the order of their localparts, without the
+	// first offset of them, whose localpart contains a text; "" is in all. The total
+	// counts them all.
+	Users(ctx context.Context, contains string, offset, limit int) (page []User, total int, err error)
 
 	// PutDevice adds d to a user that exists. A device of the same user and ID is
 	// replaced: its access token and its keys are gone.

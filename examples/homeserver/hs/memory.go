@@ -64,20 +64,6 @@ func (m *memoryAccounts) User(ctx context.Context, localpart string) (User, erro
 	return u, nil
 }
 
-func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, limit int) ([]User, int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var found []User
-	for localpart, u := range m.users {
-		if strings.Contains(localpart, contains) {
-			found = append(found, u)
-		}
-	}
-	slices.SortFunc(found, func(a, b User) int { return cmp.Compare(a.Localpart, b.Localpart) })
-	first := min(offset, len(found))
-	return found[first:min(first+limit, len(found))], len(found), nil
-}
-
 func (m *memoryAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
 	return m.change(localpart, func(u *User) { u.PasswordHash = hash })
 }
@@ -98,18 +84,18 @@ func (m *memoryAccounts) change(localpart string, change func(*User)) error {
 	return nil
 }
 
-// with returns k with those keys replaced that are not nil in keys.
-func (k SigningKeys) with(keys SigningKeys) SigningKeys {
-	if keys.Master != nil {
-		k.Master = bytes.Clone(keys.Master)
+func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, limit int) ([]User, int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []User
+	for localpart, u := range m.users {
+		if strings.Contains(localpart, contains) {
+			found = append(found, u)
+		}
 	}
-	if keys.Self != nil {
-		k.Self = bytes.Clone(keys.Self)
-	}
-	if keys.User != nil {
-		k.User = bytes.Clone(keys.User)
-	}
-	return k
+	slices.SortFunc(found, func(a, b User) int { return cmp.Compare(a.Localpart, b.Localpart) })
+	first := min(offset, len(found))
+	return found[first:min(first+limit, len(found))], len(found), nil
 }
 
 func (m *memoryAccounts) Bury(ctx context.Context, key string) (User, error) {

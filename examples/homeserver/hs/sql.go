@@ -52,7 +52,7 @@ const userColumns = `localpart, coalesce(registration, ''), password_hash, signi
 func readUser(row interface{ Scan(...any) error }) (User, error) {
 	var u User
 	var created int64
-	var keys []byte
+	var keys string
 	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &keys, &u.Admin, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, ErrNotFound
@@ -60,21 +60,17 @@ func readUser(row interface{ Scan(...any) error }) (User, error) {
 		return User{}, err
 	}
 	u.Created = time.UnixMilli(created).UTC()
-	return u, json.Unmarshal(keys, &u.SigningKeys)
+	return u, json.Unmarshal([]byte(keys), &u.SigningKeys)
 }
 
 func (a *sqlAccounts) CreateUser(ctx context.Context, u User) (made User, err error) {
-	keys, err := json.Marshal(u.SigningKeys)
-	if err != nil {
-		return User{}, err
-	}
 	err = a.write(ctx, func(ctx context.Context, q querier) error {
 		// With DO NOTHING a name that is taken is no error: that would end the whole
 		// transaction on PostgreSQL, and the caller may try another name in it. Who comes
 		// second waits here until the first one's transaction is over.
 		made, err = readUser(q.QueryRowContext(ctx, `INSERT INTO users (localpart, registration, password_hash, signing_keys, admin, created)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING `+userColumns,
-			u.Localpart, sql.NullString{String: u.Key, Valid: u.Key != ""}, u.PasswordHash, string(keys), u.Admin, u.Created.UnixMilli()))
+			VALUES ($1, $2, $3, '{}', $4, $5) ON CONFLICT DO NOTHING RETURNING `+userColumns,
+			u.Localpart, sql.NullString{String: u.Key, Valid: u.Key != ""}, u.PasswordHash, u.Admin, u.Created.UnixMilli()))
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -120,33 +116,36 @@ func (a *sqlAccounts) Users(ctx context.Context, contains string, offset, limit 
 }
 
 func (a *sqlAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
-	return a.change(ctx, localpart, func(u *User) { u.PasswordHash = hash })
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		return updated(q.ExecContext(ctx, `UPDATE users SET password_hash = $1 WHERE localpart = $2`, hash, localpart))
+	})
 }
 
 func (a *sqlAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
-	return a.change(ctx, localpart, func(u *User) { u.SigningKeys = u.SigningKeys.with(keys) })
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		// Writing the row first locks it; see AddKeys.
+		user, err := readUser(q.QueryRowContext(ctx, `UPDATE users SET signing_keys = signing_keys WHERE localpart = $1 RETURNING `+userColumns, localpart))
+		if err != nil {
+			return err
+		}
+		merged, err := json.Marshal(user.SigningKeys.with(keys))
+		if err != nil {
+			return err
+		}
+		return updated(q.ExecContext(ctx, `UPDATE users SET signing_keys = $1 WHERE localpart = $2`, string(merged), localpart))
+	})
 }
 
-// change replaces what change does to a user.
-func (a *sqlAccounts) change(ctx context.Context, localpart string, change func(*User)) error {
-	if !isText(localpart) {
-		return ErrNotFound
-	}
-	return a.write(ctx, func(ctx context.Context, q querier) error {
-		// Writing the row first locks it: of two changes at once, the second one reads
-		// what the first has written.
-		u, err := readUser(q.QueryRowContext(ctx, `UPDATE users SET admin = admin WHERE localpart = $1 RETURNING `+userColumns, localpart))
-		if err != nil {
-			return err
-		}
-		change(&u)
-		keys, err := json.Marshal(u.SigningKeys)
-		if err != nil {
-			return err
-		}
-		_, err = q.ExecContext(ctx, `UPDATE users SET password_hash = $1, signing_keys = $2 WHERE localpart = $3`, u.PasswordHash, string(keys), localpart)
+// updated returns ErrNotFound if a statement has changed nothing.
+func updated(res sql.Result, err error) error {
+	if err != nil {
 		return err
-	})
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
 }
 
 // isText reports whether s could be in the database at all: PostgreSQL refuses even

@@ -9,8 +9,6 @@ CREATE TABLE users (
 	-- if no registration made the account.
 	registration  TEXT    UNIQUE,
 	password_hash TEXT    NOT NULL, -- argon2id; empty if there is no password
-	-- The cross-signing keys, a JSON object.
-	signing_keys  TEXT    NOT NULL,
 	admin         BOOLEAN NOT NULL,
 	created       BIGINT  NOT NULL  -- milliseconds since 1970
 );
