@@ -92,7 +92,7 @@ func (c *chaos) visitor(processes []*homeserver, session string) {
 		auth := dict{"session": session}
 		switch c.below(6) {
 		case 0, 1:
-			auth["type"], auth["token"] = uia.TokenType, []string{"x", "y", "z", "wrong"}[c.below(4)]
+			auth["type"], auth["token"] = uia.TokenType, []string{"a-secret-x", "a-secret-y", "a-secret-z", "wrong"}[c.below(4)]
 		case 2, 3, 4:
 			auth["type"] = "m.login.dummy"
 		}
@@ -118,9 +118,9 @@ func (c *chaos) operator(processes []*homeserver) {
 		wait(c.t, time.Duration(c.below(120))*time.Second)
 		switch c.below(3) {
 		case 0:
-			_, _ = c.db.UpdateToken(context.Background(), "x", uia.TokenPatch{Revoked: new(true)}, time.Now())
+			_, _ = c.db.UpdateToken(context.Background(), "a-secret-x", uia.TokenPatch{Revoked: new(true)}, time.Now())
 			wait(c.t, time.Duration(c.below(60))*time.Second)
-			_, _ = c.db.UpdateToken(context.Background(), "x", uia.TokenPatch{Revoked: new(false)}, time.Now())
+			_, _ = c.db.UpdateToken(context.Background(), "a-secret-x", uia.TokenPatch{Revoked: new(false)}, time.Now())
 		default:
 			_, _ = processes[c.below(len(processes))].engine.Recover(context.Background())
 		}
@@ -135,9 +135,9 @@ func runChaos(t *testing.T, flow uia.Flow, tx bool, seed uint64) (accounts int) 
 			t.Errorf("seed %d: %s", seed, fmt.Sprintf(format, args...))
 		}
 		c.ends = time.Now().Add(30 * time.Minute)
-		c.token("x", 2)
-		c.token("y", 1)
-		c.token("z", 1)
+		c.token("a-secret-x", 2)
+		c.token("a-secret-y", 1)
+		c.token("a-secret-z", 1)
 		var processes []*homeserver
 		for range 3 {
 			h := c.process(c.around)
@@ -147,6 +147,7 @@ func runChaos(t *testing.T, flow uia.Flow, tx bool, seed uint64) (accounts int) 
 		var all sync.WaitGroup
 		for range 4 {
 			session := processes[0].post(dict{}).session()
+			c.note(session)
 			for range 3 {
 				all.Go(func() { c.visitor(processes, session) })
 			}

@@ -64,7 +64,7 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 
 // result is what a run tells the client: no two of them have the same access token.
 func (a *accounts) result(user string) uia.Result {
-	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "token-" + rand.Text()}}
+	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "a-secret-token-" + rand.Text()}}
 }
 
 func (a *accounts) resolve(_ context.Context, key string) (uia.Outcome, error) {

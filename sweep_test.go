@@ -105,7 +105,7 @@ func (c *client) send(body any) answer {
 
 // register returns the answer that ends the registration.
 func (c *client) register() answer {
-	params, session := dict{"username": c.name, "password": "pw"}, ""
+	params, session := dict{"username": c.name, "password": "a-secret-password"}, ""
 	leg := uia.TokenType
 	for range 100 {
 		body := params
@@ -122,7 +122,11 @@ func (c *client) register() answer {
 			c.tell(a)
 			return a
 		case a.Status == 401:
-			session, leg = a.session(), uia.TokenType
+			if session != a.session() {
+				session = a.session()
+				c.note(session)
+			}
+			leg = uia.TokenType
 			if slices.Contains(a.completed(), uia.TokenType) {
 				leg = "m.login.dummy"
 			}
@@ -147,9 +151,9 @@ func (c *client) register() answer {
 func sweep(t *testing.T, flow uia.Flow, tx, fickle bool, f fault, n int) (reached bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, flow, tx)
-		w.token("abc", 1)
+		w.token("a-secret-token", 1)
 		in := &injector{fault: f, t: t, n: n}
-		c := &client{world: w, name: "alice", token: "abc", fickle: fickle}
+		c := &client{world: w, name: "alice", token: "a-secret-token", fickle: fickle}
 		w.wrong = func(format string, args ...any) {
 			t.Helper()
 			t.Errorf("call %d (%s): %s\n%q", n, in.at, fmt.Sprintf(format, args...), c.log)
@@ -190,7 +194,7 @@ func sweep(t *testing.T, flow uia.Flow, tx, fickle bool, f fault, n int) (reache
 			w.wrong("no account came of it")
 		}
 		wait(t, uia.DefaultHoldTTL)
-		if bob := second.register("bob", "abc"); (bob.Status == 200) == made {
+		if bob := second.register("bob", "a-secret-token"); (bob.Status == 200) == made {
 			w.wrong("account %t, and then the next one gets %d %s", made, bob.Status, bob.Body)
 		}
 		w.checkAccounts()

@@ -57,6 +57,19 @@ func TestTableSession(t *testing.T) {
 		h.post(dict{"auth": submitToken(s, "abc")}).is(t, 403, "M_FORBIDDEN")
 		assert.Empty(t, h.deletes)
 		store.untouched(t)
+
+		// Also where everything else is the same.
+		twins := newHomeserver(t, setup{change: func(c *uia.Config) {
+			twin := c.Operations[1]
+			twin.Name = "deactivate"
+			c.Operations = append(c.Operations, twin)
+		}})
+		s = twins.send("DELETE", "/devices/A", "@a:test", dict{}).session()
+		_, err := twins.engine.Authenticate(t.Context(), uia.Request{
+			Operation: "deactivate", Subject: "@a:test", Target: "A", Body: []byte(`{"auth":{"session":"` + s + `"}}`),
+		})
+		status, _, _ := uia.Answer(err)
+		assert.Equal(t, 403, status)
 	})
 
 	t.Run("session of another target or user", func(t *testing.T) {

@@ -40,7 +40,9 @@ func newValidity(t testing.TB, change func(*uia.Config), opts *uia.ValidityOptio
 
 func (v *validity) request(method, query string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	v.handler.ServeHTTP(w, httptest.NewRequest(method, uia.ValidityPath+query, nil))
+	ctx, cancel := context.WithTimeout(v.t.Context(), 10*time.Second) // a limiter may make it wait
+	defer cancel()
+	v.handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, uia.ValidityPath+query, nil))
 	return w
 }
 

@@ -32,6 +32,8 @@ type world struct {
 	// unrecorded are the sessions that have a response which could not be recorded:
 	// if another run was overtaken by the one that told it, its may be recorded still.
 	unrecorded map[string]bool
+	sessions   []string // their IDs, which are secret
+	logged     int      // how many records
 }
 
 // Enabled and the other methods make a slog.Handler of the world, which knows from
@@ -40,7 +42,19 @@ func (w *world) Enabled(context.Context, slog.Level) bool { return true }
 func (w *world) WithAttrs([]slog.Attr) slog.Handler       { return w }
 func (w *world) WithGroup(string) slog.Handler            { return w }
 
-func (w *world) Handle(_ context.Context, r slog.Record) error {
+// Handle also checks that the log holds no secret. All tokens, passwords and access
+// tokens of a world begin with "a-secret".
+func (w *world) Handle(ctx context.Context, r slog.Record) error {
+	var line strings.Builder
+	_ = slog.NewTextHandler(&line, nil).Handle(ctx, r)
+	w.mu.Lock()
+	for _, secret := range append([]string{"a-secret"}, w.sessions...) {
+		if strings.Contains(line.String(), secret) {
+			w.wrong("the log says %q", line.String())
+		}
+	}
+	w.logged++
+	w.mu.Unlock()
 	if strings.Contains(r.Message, "the response of a finished session could not be recorded") {
 		r.Attrs(func(a slog.Attr) bool {
 			if a.Key == "session" {
@@ -140,6 +154,13 @@ func (w *world) checkLimits() {
 			w.wrong("token %s has %d uses of %d", value, len(page.Uses), allowed)
 		}
 	}
+}
+
+// note notes a session ID.
+func (w *world) note(session string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sessions = append(w.sessions, session)
 }
 
 // tell notes a success that a client was told of.

@@ -103,14 +103,32 @@ func (u useRow) refuse(err error) error {
 	return uia.ErrNotHeld
 }
 
-// lockToken locks the token of a use by writing it, before the use is touched.
-// found is false if the token has been deleted, or there is no such use.
-func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, found bool, err error) {
+// lockToken locks the token of a use by writing it, before the use is touched, and
+// returns its id. What follows must be about a use of this very token: one of the
+// same session that came in between may belong to another. exists is false if the
+// token has been deleted. Without a use it returns ErrNotHeld.
+func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, exists bool, err error) {
 	var flag int64
-	found, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken
+	exists, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken
 		WHERE id = (SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2) RETURNING id, revoked`,
 		[]any{cl.Session, cl.Token}, &id, &flag)
-	return id, flag != 0, found, err
+	if exists || err != nil {
+		return id, flag != 0, exists, err
+	}
+	// Either there was no use, or no token. (A transaction of SQLite must write
+	// first, which is why this is not asked first.)
+	found, err := c.one(ctx, `SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2`,
+		[]any{cl.Session, cl.Token}, &id)
+	if err != nil {
+		return 0, false, false, err
+	}
+	if !found {
+		return 0, false, false, uia.ErrNotHeld
+	}
+	// If the use has just come, its token is there: to take it for deleted would
+	// lose the use's place in the count for ever.
+	exists, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken WHERE id = $1 RETURNING revoked`, []any{id}, &flag)
+	return id, flag != 0, exists, err
 }
 
 // giveBack takes n deleted uses off the token's count. The id is that of the
@@ -130,19 +148,20 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 		return err
 	}
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
-		id, revoked, found, err := c.lockToken(ctx, cl)
+		id, revoked, exists, err := c.lockToken(ctx, cl)
 		if err != nil {
 			return err
 		}
 		var n int64
-		if found && !revoked {
+		if exists && !revoked {
 			n, err = c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
-				WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5 AND token_id = $6`,
-				ms(until), ms(now), cl.Session, cl.Token, cl.Attempt, id)
+				WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND attempt = $6`,
+				ms(until), ms(now), cl.Session, cl.Token, id, cl.Attempt)
 		} else {
-			n, err = c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND state = 2 AND attempt = $3`,
-				cl.Session, cl.Token, cl.Attempt)
-			if err == nil && n > 0 && found {
+			n, err = c.exec(ctx, `DELETE FROM uia_uses
+				WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND attempt = $4`,
+				cl.Session, cl.Token, id, cl.Attempt)
+			if err == nil && n > 0 && exists {
 				err = c.giveBack(ctx, id, n)
 			}
 		}
@@ -166,12 +185,12 @@ func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
 		return err
 	}
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
-		id, _, found, err := c.lockToken(ctx, cl)
+		id, _, exists, err := c.lockToken(ctx, cl)
 		if err != nil {
 			return err
 		}
-		n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2
-			AND (state = 2 AND attempt = $3 OR state = 1 AND attempt <= $3)`, cl.Session, cl.Token, cl.Attempt)
+		n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND token_id = $3
+			AND (state = 2 AND attempt = $4 OR state = 1 AND attempt <= $4)`, cl.Session, cl.Token, id, cl.Attempt)
 		if err != nil {
 			return err
 		}
@@ -179,7 +198,7 @@ func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
 			u, err := c.use(ctx, cl)
 			return u.refuse(err)
 		}
-		if !found {
+		if !exists {
 			return nil // the token is gone, and its count with it
 		}
 		return c.giveBack(ctx, id, n)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,9 +72,7 @@ func (m *model) copied() (undo func()) {
 	for i, u := range uses {
 		uses[i] = new(*u)
 	}
-	for k, r := range m.records {
-		records[k] = r
-	}
+	maps.Copy(records, m.records)
 	return func() { m.tokens, m.uses, m.records = tokens, uses, records }
 }
 
@@ -245,4 +245,49 @@ func TestEveryCaseCatchesABrokenStore(t *testing.T) {
 		fmt.Fprintf(&table, "%-34s %3d: %s\n", c.name, len(by), strings.Join(by[:min(3, len(by))], "; "))
 	}
 	t.Logf("%d cases, %d broken stores; each case and what it catches:\n%s", len(cases()), len(all), table.String())
+}
+
+// TestWalkMeetsEverything keeps the random walk from becoming one in which
+// nearly everything is refused.
+func TestWalkMeetsEverything(t *testing.T) {
+	w := walker{k: &kit{tb: t, Store: newModel(), ctx: t.Context()}, model: newModel(), rnd: rand.New(rand.NewPCG(1, 2))}
+	for range walkSteps {
+		w.step()
+	}
+	met := map[string]int{}
+	for _, line := range w.log {
+		_, answer, _ := strings.Cut(line, ": ")
+		for _, s := range sentinels {
+			if strings.HasSuffix(line, s.Error()) {
+				answer = s.Error()
+			}
+		}
+		if !strings.HasPrefix(answer, "uia: ") {
+			answer = "nil"
+		}
+		met[strings.Fields(line)[2]+": "+answer]++
+	}
+	for call, errs := range map[string][]error{
+		"CreateTokens": {nil, uia.ErrExists},
+		"UpdateToken":  {nil, uia.ErrNotFound},
+		"DeleteToken":  {nil, uia.ErrNotFound},
+		"Reserve":      {nil, uia.ErrNotFound, uia.ErrRevoked, uia.ErrExpired, uia.ErrExhausted, uia.ErrSpent},
+		"Pin":          {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Unpin":        {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Commit":       {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"Release":      {nil, uia.ErrNotHeld, uia.ErrSpent},
+		"SweepHolds":   {nil},
+		"LoadSession":  {nil, uia.ErrNotFound},
+		"SaveSession":  {nil, uia.ErrConflict},
+	} {
+		for _, err := range errs {
+			want := call + ": nil"
+			if err != nil {
+				want = call + ": " + err.Error()
+			}
+			if t.Logf("%3d %s", met[want], want); met[want] == 0 {
+				t.Errorf("the walk never meets %s", want)
+			}
+		}
+	}
 }

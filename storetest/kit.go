@@ -244,6 +244,10 @@ func (k *kit) snapshot() string {
 	}
 	uses, err := k.PinnedUses(k.ctx, at(100*365*day), 1000)
 	k.outcome(err, "PinnedUses").ok()
+	// Which of two that were pinned at once comes first is left open.
+	slices.SortFunc(uses, func(a, b uia.Use) int {
+		return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Session, b.Session))
+	})
 	for _, u := range uses {
 		fmt.Fprintln(&b, "pinned", show(u))
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -86,7 +87,7 @@ func turns(from, to error) []mutant {
 	}
 }
 
-var claimMutants = append(append(append(append(append([]mutant{
+var claimMutants = slices.Concat([]mutant{
 	{"pins for attempt zero", beforePin(func(_ *broken, _ *modelUse, c *uia.Claim, _ *time.Time) { c.Attempt = max(1, c.Attempt) })},
 	{"pins no hold that has lapsed", func(b *broken) {
 		b.pin = func(ctx context.Context, c uia.Claim, now time.Time) error {
@@ -357,4 +358,5 @@ var claimMutants = append(append(append(append(append([]mutant{
 			}
 		}
 	})},
-}, turns(uia.ErrNotHeld, uia.ErrNotFound)...), turns(uia.ErrNotHeld, nil)...), turns(uia.ErrSpent, uia.ErrNotHeld)...), turns(uia.ErrNotFound, uia.ErrNotHeld)...), turns(uia.ErrSpent, nil)...)
+}, turns(uia.ErrNotHeld, uia.ErrNotFound), turns(uia.ErrNotHeld, nil), turns(uia.ErrSpent, uia.ErrNotHeld),
+	turns(uia.ErrNotFound, uia.ErrNotHeld), turns(uia.ErrSpent, nil))

@@ -57,7 +57,7 @@ var sessionCases = []promise{{
 	test: func(k *kit) {
 		r := uia.Record{Key: "k", State: uia.Open, Expires: at(hour), Data: []byte("0"), Owner: "o"}
 		for i := range 5 {
-			r.Data = []byte(fmt.Sprint(i))
+			r.Data = fmt.Append(nil, i)
 			got := k.save(r, 0)
 			r.Revision = int64(i + 1)
 			k.same("the record returned", got, r)
@@ -115,7 +115,7 @@ var sessionCases = []promise{{
 	test: func(k *kit) {
 		for i := range 50 {
 			now := time.Duration(i) * hour
-			r := uia.Record{Key: fmt.Sprint("k", i%3), State: uia.Open, Expires: at(now + 2*hour), Data: []byte(fmt.Sprint(i))}
+			r := uia.Record{Key: fmt.Sprint("k", i%3), State: uia.Open, Expires: at(now + 2*hour), Data: fmt.Append(nil, i)}
 			k.same("revision", k.save(r, now).Revision, 1)
 			k.conflict(r, now)
 			k.same("data", string(k.load(r.Key, now+2*hour-milli).Data), fmt.Sprint(i))

@@ -54,72 +54,77 @@ func registerMautrix(t *testing.T, client *mautrix.Client, username string, toke
 func TestMautrix(t *testing.T) {
 	for name, flow := range map[string]uia.Flow{"T": flowT, "TD": flowTD} {
 		t.Run(name, func(t *testing.T) {
-			h := newHomeserver(t, flow, map[string]int64{"once": 1, "twice": 2})
-			newClient := func() *mautrix.Client {
-				client, err := mautrix.NewClient(h.URL, "", "")
-				require.NoError(t, err)
-				return client
-			}
-
-			t.Run("right token", func(t *testing.T) {
-				client := newClient()
-				available, err := client.RegisterAvailable(t.Context(), "alice")
-				require.NoError(t, err)
-				require.True(t, available.Available)
-				res, err := registerMautrix(t, client, "alice", "once")
-				require.NoError(t, err)
-				require.Equal(t, "@alice:localhost", res.UserID.String())
-				client, err = mautrix.NewClient(h.URL, res.UserID, res.AccessToken)
-				require.NoError(t, err)
-				who, err := client.Whoami(t.Context())
-				require.NoError(t, err)
-				require.Equal(t, res.UserID, who.UserID)
-				require.Equal(t, res.DeviceID, who.DeviceID)
-				_, err = client.RegisterAvailable(t.Context(), "alice")
-				require.ErrorIs(t, err, mautrix.MUserInUse)
-			})
-			t.Run("used-up token", func(t *testing.T) {
-				_, err := registerMautrix(t, newClient(), "mallory", "once")
-				require.ErrorContains(t, err, "M_UNAUTHORIZED")
-				pending, completed := h.uses(t, "once")
-				require.Equal(t, []int64{0, 1}, []int64{pending, completed})
-			})
-			t.Run("wrong then right token", func(t *testing.T) {
-				res, err := registerMautrix(t, newClient(), "bob", "wrong", "once", "twice")
-				require.NoError(t, err)
-				require.Equal(t, "@bob:localhost", res.UserID.String())
-				pending, completed := h.uses(t, "twice")
-				require.Equal(t, []int64{0, 1}, []int64{pending, completed})
-			})
-			t.Run("username in use", func(t *testing.T) {
-				req := &mautrix.ReqRegister[any]{Username: "bob", Password: "wonderland"}
-				_, _, err := newClient().Register(t.Context(), req)
-				require.ErrorIs(t, err, mautrix.MUserInUse)
-			})
-			t.Run("logs in", func(t *testing.T) {
-				client := newClient()
-				versions, err := client.Versions(t.Context())
-				require.NoError(t, err)
-				require.True(t, versions.ContainsGreaterOrEqual(mautrix.SpecV11))
-				login := &mautrix.ReqLogin{
-					Type:             mautrix.AuthTypePassword,
-					Identifier:       mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: "bob"},
-					Password:         "wonderland",
-					StoreCredentials: true,
-				}
-				_, err = client.Login(t.Context(), login)
-				require.NoError(t, err)
-				sync, err := client.SyncRequest(t.Context(), 0, "", "", true, "")
-				require.NoError(t, err)
-				require.NotEmpty(t, sync.NextBatch)
-				_, err = client.LogoutAll(t.Context())
-				require.NoError(t, err)
-				_, err = client.Whoami(t.Context())
-				require.ErrorIs(t, err, mautrix.MUnknownToken)
-				login.Password = "wrong"
-				_, err = newClient().Login(t.Context(), login)
-				require.ErrorIs(t, err, mautrix.MForbidden)
+			onEach(t, func(t *testing.T, database string) {
+				testMautrix(t, newHomeserverOn(t, database, flow, map[string]int64{"once": 1, "twice": 2}))
 			})
 		})
 	}
+}
+
+func testMautrix(t *testing.T, h *homeserver) {
+	newClient := func() *mautrix.Client {
+		client, err := mautrix.NewClient(h.URL, "", "")
+		require.NoError(t, err)
+		return client
+	}
+
+	t.Run("right token", func(t *testing.T) {
+		client := newClient()
+		available, err := client.RegisterAvailable(t.Context(), "alice")
+		require.NoError(t, err)
+		require.True(t, available.Available)
+		res, err := registerMautrix(t, client, "alice", "once")
+		require.NoError(t, err)
+		require.Equal(t, "@alice:localhost", res.UserID.String())
+		client, err = mautrix.NewClient(h.URL, res.UserID, res.AccessToken)
+		require.NoError(t, err)
+		who, err := client.Whoami(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, res.UserID, who.UserID)
+		require.Equal(t, res.DeviceID, who.DeviceID)
+		_, err = client.RegisterAvailable(t.Context(), "alice")
+		require.ErrorIs(t, err, mautrix.MUserInUse)
+	})
+	t.Run("used-up token", func(t *testing.T) {
+		_, err := registerMautrix(t, newClient(), "mallory", "once")
+		require.ErrorContains(t, err, "M_UNAUTHORIZED")
+		pending, completed := h.uses(t, "once")
+		require.Equal(t, []int64{0, 1}, []int64{pending, completed})
+	})
+	t.Run("wrong then right token", func(t *testing.T) {
+		res, err := registerMautrix(t, newClient(), "bob", "wrong", "once", "twice")
+		require.NoError(t, err)
+		require.Equal(t, "@bob:localhost", res.UserID.String())
+		pending, completed := h.uses(t, "twice")
+		require.Equal(t, []int64{0, 1}, []int64{pending, completed})
+	})
+	t.Run("username in use", func(t *testing.T) {
+		req := &mautrix.ReqRegister[any]{Username: "bob", Password: "wonderland"}
+		_, _, err := newClient().Register(t.Context(), req)
+		require.ErrorIs(t, err, mautrix.MUserInUse)
+	})
+	t.Run("logs in", func(t *testing.T) {
+		client := newClient()
+		versions, err := client.Versions(t.Context())
+		require.NoError(t, err)
+		require.True(t, versions.ContainsGreaterOrEqual(mautrix.SpecV11))
+		login := &mautrix.ReqLogin{
+			Type:             mautrix.AuthTypePassword,
+			Identifier:       mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: "bob"},
+			Password:         "wonderland",
+			StoreCredentials: true,
+		}
+		_, err = client.Login(t.Context(), login)
+		require.NoError(t, err)
+		sync, err := client.SyncRequest(t.Context(), 0, "", "", true, "")
+		require.NoError(t, err)
+		require.NotEmpty(t, sync.NextBatch)
+		_, err = client.LogoutAll(t.Context())
+		require.NoError(t, err)
+		_, err = client.Whoami(t.Context())
+		require.ErrorIs(t, err, mautrix.MUnknownToken)
+		login.Password = "wrong"
+		_, err = newClient().Login(t.Context(), login)
+		require.ErrorIs(t, err, mautrix.MForbidden)
+	})
 }

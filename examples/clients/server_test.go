@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/examples/internal/testdb"
 )
 
 // The flows that clients know: T is the token alone, TD the token and then the
@@ -28,12 +31,34 @@ type homeserver struct {
 	store uia.Store
 }
 
+func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
+
+// sqliteFile names a SQLite database, which is what the homeserver uses if it is
+// told nothing else.
+func sqliteFile(t *testing.T) string { return filepath.Join(t.TempDir(), "homeserver.db") }
+
+// onEach runs a test on a fresh database of every kind.
+func onEach(t *testing.T, test func(t *testing.T, database string)) {
+	t.Run("memory", func(t *testing.T) { test(t, "memory") })
+	t.Run("SQLite", func(t *testing.T) { test(t, sqliteFile(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, testdb.PostgreSQL(t)) })
+}
+
 // newHomeserver starts a homeserver with this flow and with tokens of these
 // numbers of uses.
 func newHomeserver(t *testing.T, flow uia.Flow, tokens map[string]int64) *homeserver {
 	t.Helper()
-	storage, err := hs.Open(t.Context(), "memory")
+	return newHomeserverOn(t, sqliteFile(t), flow, tokens)
+}
+
+// newHomeserverOn is newHomeserver on a database that others may be on too.
+func newHomeserverOn(t *testing.T, database string, flow uia.Flow, tokens map[string]int64) *homeserver {
+	t.Helper()
+	storage, err := hs.Open(t.Context(), database)
 	require.NoError(t, err)
+	if storage.Close != nil {
+		t.Cleanup(func() { require.NoError(t, storage.Close()) })
+	}
 	opts := hs.Options{ServerName: "localhost", Flows: []uia.Flow{flow}, Storage: storage}
 	for value, uses := range tokens {
 		opts.Tokens = append(opts.Tokens, uia.Token{Value: value, UsesAllowed: &uses, Created: time.Now()})

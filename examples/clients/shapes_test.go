@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/examples/internal/testdb"
 )
 
 const (
@@ -235,33 +236,59 @@ func TestUnstableNames(t *testing.T) {
 
 // However many clients race for it, a single-use token makes one account.
 func TestOneTokenOneAccount(t *testing.T) {
-	h := newHomeserver(t, flowTD, map[string]int64{"once": 1})
+	onEach(t, func(t *testing.T, database string) {
+		h := newHomeserverOn(t, database, flowTD, map[string]int64{"once": 1})
+		raceForToken(t, h, h)
+	})
+}
+
+// That is so too if they race on two homeservers that share a database, and a
+// client's requests reach one after the other.
+func TestOneTokenOnTwoHomeservers(t *testing.T) {
+	for name, database := range map[string]func(*testing.T) string{
+		"SQLite": sqliteFile, "PostgreSQL": func(t *testing.T) string { return testdb.PostgreSQL(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			shared := database(t)
+			tokens := map[string]int64{"once": 1}
+			raceForToken(t, newHomeserverOn(t, shared, flowTD, tokens), newHomeserverOn(t, shared, flowTD, tokens))
+		})
+	}
+}
+
+// raceForToken lets 16 clients race for the token "once". Their first requests go
+// to both homeservers, and their last ones to both at once.
+func raceForToken(t *testing.T, homeservers ...*homeserver) {
 	var accounts atomic.Int64
 	var clients sync.WaitGroup
 	for i := range 16 {
 		clients.Go(func() {
 			params := []any{"username", fmt.Sprintf("user%d", i), "password", "wonderland"}
-			r := h.do(t, "POST", registerV3, object(t, append(params, "auth", tokenAuth("once", ""))...))
+			first := homeservers[i%len(homeservers)]
+			r := first.do(t, "POST", registerV3, object(t, append(params, "auth", tokenAuth("once", ""))...))
 			if r.Body["completed"] == nil {
 				assert.Equal(t, "M_UNAUTHORIZED", r.Body["errcode"])
 				return
 			}
 			// The last request twice at once: one account, and one answer.
-			var answers [2]reply
+			last := object(t, append(params, "auth", dummyAuth(r.session(t)))...)
+			answers := make([]reply, len(homeservers))
 			var both sync.WaitGroup
-			for j := range answers {
-				both.Go(func() {
-					answers[j] = h.do(t, "POST", registerV3, object(t, append(params, "auth", dummyAuth(r.session(t)))...))
-				})
+			for j, h := range homeservers {
+				both.Go(func() { answers[j] = h.do(t, "POST", registerV3, last) })
 			}
 			both.Wait()
-			assert.Equal(t, http.StatusOK, answers[0].Status)
-			assert.Equal(t, answers[0].Body, answers[1].Body)
+			for _, answer := range answers {
+				assert.Equal(t, http.StatusOK, answer.Status, "%v", answer.Body)
+				assert.Equal(t, answers[0].Body, answer.Body)
+			}
 			accounts.Add(1)
 		})
 	}
 	clients.Wait()
 	require.EqualValues(t, 1, accounts.Load())
-	pending, completed := h.uses(t, "once")
-	require.Equal(t, []int64{0, 1}, []int64{pending, completed})
+	for _, h := range homeservers {
+		pending, completed := h.uses(t, "once")
+		require.Equal(t, []int64{0, 1}, []int64{pending, completed})
+	}
 }

@@ -3,8 +3,10 @@
 //
 //	go run ./examples/homeserver
 //
-// prints everything that is needed to register a first account. It keeps
-// everything in the file homeserver.db, or wherever -db says.
+// prints everything that is needed to register a first account. Everything is
+// kept in the file homeserver.db, or wherever -db says: in another file, in
+// PostgreSQL (-db postgres://user@host/name), which any number of homeservers may
+// share, or nowhere (-db memory).
 package main
 
 import (

@@ -7,15 +7,20 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia/examples/internal/testdb"
 )
 
 // start runs the homeserver on a free port and returns the lines that it prints
-// before it serves.
-func start(t *testing.T, lines int, args ...string) []string {
+// before it serves. stop tells it to stop, and waits for it.
+func start(t *testing.T, lines int, args ...string) (printed []string, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
@@ -25,23 +30,36 @@ func start(t *testing.T, lines int, args ...string) []string {
 		in.Close()
 		stopped <- err
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-stopped, "it stops when it is told to")
 	})
-	var printed []string
+	t.Cleanup(stop)
 	scanner := bufio.NewScanner(out)
 	for len(printed) < lines && scanner.Scan() {
 		printed = append(printed, scanner.Text())
 	}
 	require.Len(t, printed, lines)
 	go io.Copy(io.Discard, out)
-	return printed
+	return printed, stop
 }
 
-// The commands that are printed register an account, with every flow that they
-// are printed for.
-func TestPrintedCommands(t *testing.T) {
+// runCommands runs what was printed and returns the user that it registered.
+func runCommands(t *testing.T, commands []string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Join(commands, "\n")).Output()
+	require.NoError(t, err)
+	var registered struct {
+		UserID      string `json:"user_id"`
+		AccessToken string `json:"access_token"`
+	}
+	require.NoError(t, json.Unmarshal(out, &registered), "%s", out)
+	require.NotEmpty(t, registered.AccessToken, "%s", out)
+	return registered.UserID
+}
+
+func needTools(t *testing.T) {
+	t.Helper()
 	for _, tool := range []string{"bash", "curl", "sed"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("CI") == "true" {
@@ -50,44 +68,92 @@ func TestPrintedCommands(t *testing.T) {
 			t.Skip(err)
 		}
 	}
+}
+
+// The commands that are printed register an account, with every flow that they
+// are printed for.
+func TestPrintedCommands(t *testing.T) {
+	needTools(t)
 	for name, args := range map[string][]string{
-		"default": nil,
-		"T":       {"-flow", "m.login.registration_token"},
-		"TD":      {"-flow", "m.login.registration_token,m.login.dummy", "-token", "it~has-1.use:1"},
-		"DT":      {"-flow", "m.login.dummy,m.login.registration_token", "-token", "unlimited"},
+		"T":  {"-flow", "m.login.registration_token"},
+		"TD": {"-flow", "m.login.registration_token,m.login.dummy", "-token", "it~has-1.use:1"},
+		"DT": {"-flow", "m.login.dummy,m.login.registration_token", "-token", "unlimited"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines := start(t, 5, args...)
+			lines, _ := start(t, 6, append(args, "-db", "memory")...)
 			require.Contains(t, lines[0], "http://127.0.0.1:")
-			require.Contains(t, lines[1], "token ")
-			if name == "default" {
-				require.Contains(t, lines[1], "(1 use(s))")
-			}
-			out, err := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Join(lines[3:], "\n")).Output()
-			require.NoError(t, err)
-			var registered struct {
-				UserID      string `json:"user_id"`
-				AccessToken string `json:"access_token"`
-			}
-			require.NoError(t, json.Unmarshal(out, &registered), "%s", out)
-			require.Equal(t, "@alice:localhost", registered.UserID, "%s", out)
-			require.NotEmpty(t, registered.AccessToken)
+			require.Equal(t, "database    memory", lines[1])
+			require.Contains(t, lines[2], "token ")
+			require.Equal(t, "@alice:localhost", runCommands(t, lines[4:]))
 		})
 	}
 	t.Run("D", func(t *testing.T) {
-		lines := start(t, 4, "-flow", "m.login.dummy")
-		out, err := exec.CommandContext(t.Context(), "bash", "-c", strings.Join(lines[2:], "\n")).Output()
-		require.NoError(t, err)
-		require.Contains(t, string(out), `"@alice:localhost"`)
+		lines, _ := start(t, 5, "-flow", "m.login.dummy", "-db", "memory")
+		require.Equal(t, "@alice:localhost", runCommands(t, lines[3:]))
 	})
+}
+
+// Without any flag everything is in a file, and what is printed works at every
+// start.
+func TestPrintedCommandsAgain(t *testing.T) {
+	needTools(t)
+	t.Chdir(t.TempDir())
+	var users, tokens []string
+	for range 3 {
+		lines, stop := start(t, 6)
+		require.Equal(t, "database    homeserver.db", lines[1])
+		require.Contains(t, lines[2], "(1 use(s), until ")
+		tokens = append(tokens, strings.Fields(lines[2])[1])
+		users = append(users, runCommands(t, lines[4:]))
+		stop()
+	}
+	require.Equal(t, "@alice:localhost", users[0])
+	require.Regexp(t, `^@alice-[a-z2-7]{6}:localhost$`, users[1])
+	require.Regexp(t, `^@alice-[a-z2-7]{6}:localhost$`, users[2])
+	require.Len(t, slices.Compact(slices.Sorted(slices.Values(tokens))), 3, "a fresh token each time")
+	info, err := os.Stat("homeserver.db")
+	require.NoError(t, err)
+	require.True(t, info.Mode().IsRegular())
+}
+
+// A token that is there already is not made again, and what is printed says so.
+func TestTokenThatExists(t *testing.T) {
+	needTools(t)
+	for name, db := range map[string]string{
+		"SQLite": filepath.Join(t.TempDir(), "homeserver.db"), "PostgreSQL": testdb.PostgreSQL(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines, stop := start(t, 6, "-db", db, "-token", "twice:2")
+			require.Equal(t, "token       twice (2 use(s))", lines[2])
+			runCommands(t, lines[4:])
+			stop()
+			lines, stop = start(t, 7, "-db", db, "-token", "twice:5", "-token", "any")
+			require.Equal(t, "token       twice (2 use(s), 1 left; it was there already and is left as it is)", lines[2])
+			require.Equal(t, "token       any (any number of uses)", lines[3])
+			runCommands(t, lines[5:])
+			stop()
+			lines, _ = start(t, 4, "-db", db, "-token", "twice:5")
+			require.Equal(t, "token       twice (2 use(s), none left; it was there already and is left as it is)", lines[2])
+			require.Equal(t, "register    with a new token: none of these is valid", lines[3])
+		})
+	}
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asHomeserver) != "" {
+		main()
+		return
+	}
+	os.Exit(testdb.Main(m))
 }
 
 func TestBadFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"-token", "not a token"}, {"-token", "x:many"}, {"-token", "x:-1"}, {"-token", ""},
-		{"-flow", "m.login.unheard_of"}, {"-flow", ""}, {"-failures", "-1"}, {"-db", "floppy"}, {"argument"},
+		{"-flow", "m.login.unheard_of"}, {"-flow", ""}, {"-failures", "-1"}, {"-db", "floppy://a"}, {"-db", "no such folder/homeserver.db"}, {"-db", ""}, {"argument"},
 		{"-listen", "nowhere at all"}, {"-server-name", ""},
 	} {
+		args = append([]string{"-db", "memory"}, args...)
 		require.Error(t, run(t.Context(), args, io.Discard, io.Discard), "%q", args)
 	}
 }

@@ -25,6 +25,7 @@ type workerConfig struct {
 	ClaimTTL time.Duration
 	Skew     time.Duration
 	Conns    int
+	Migrate  bool // wait for a line, migrate, print the secret and end
 }
 
 // runWorker serves registrations until the parent process is gone, if this
@@ -46,6 +47,9 @@ func serve(text string) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
+	if c.Migrate {
+		return c.migrate()
+	}
 	a, err := c.app(slog.LevelError + 100)
 	if err != nil {
 		return err
@@ -61,6 +65,28 @@ func serve(text string) error {
 	}()
 	fmt.Println("ready")
 	return http.Serve(l, a)
+}
+
+func (c workerConfig) migrate() error {
+	db, err := sql.Open(c.Driver, c.DSN)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	fmt.Println("ready")
+	if _, err := os.Stdin.Read(make([]byte, 3)); err != nil {
+		return err
+	}
+	store, err := sqlstore.New(db, c.Dialect)
+	if err != nil {
+		return err
+	}
+	if err := store.Migrate(context.Background()); err != nil {
+		return err
+	}
+	secret, err := store.Secret(context.Background())
+	fmt.Printf("%x\n", secret)
+	return err
 }
 
 // app opens the databases and makes the app. It does not migrate.

@@ -114,10 +114,18 @@ func (s *Server) findUser(ctx context.Context, name string) (User, error) {
 	return s.accounts.User(ctx, name)
 }
 
+// checkDevice refuses a device that a client has described badly.
+func checkDevice(d Device) error {
+	if len(d.ID) > maxDeviceText || len(d.Name) > maxDeviceText || !isText(d.ID+d.Name) {
+		return uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long, or not text"))
+	}
+	return nil
+}
+
 // openDevice logs a device in. An empty ID is made up.
 func (s *Server) openDevice(ctx context.Context, d Device) (session, error) {
-	if len(d.ID) > maxDeviceText || len(d.Name) > maxDeviceText || !isText(d.ID+d.Name) {
-		return session{}, uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long, or not text"))
+	if err := checkDevice(d); err != nil {
+		return session{}, err
 	}
 	if d.ID == "" {
 		d.ID = newDeviceID()

@@ -81,6 +81,41 @@ func TestLoginIsLimited(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, guess("wonderland"))
 }
 
+// A request with text that PostgreSQL cannot store is refused in the same way
+// whatever the storage.
+func TestUnstorableText(t *testing.T) {
+	onEach(t, func(t *testing.T, database func(*testing.T) string) {
+		s := newServerOn(t, mustOpen(t, database(t)))
+		made, err := s.makeAccount(t.Context(), "alice", "wonder\x00land", false)
+		require.NoError(t, err)
+		token := made.(session).AccessToken
+		login := `{"type":"m.login.password","user":"alice","password":"wonder\u0000land"}`
+		status, _, body := call(t, s, "POST", "/_matrix/client/v3/login", "", login)
+		require.Equal(t, http.StatusOK, status, "%v", body)
+		for _, wrong := range []string{
+			strings.Replace(login, `{`, `{"device_id":"\u0000",`, 1),
+			strings.Replace(login, `{`, `{"initial_device_display_name":"a\u0000b",`, 1),
+		} {
+			status, _, body = call(t, s, "POST", "/_matrix/client/v3/login", "", wrong)
+			require.Equal(t, http.StatusBadRequest, status, "%v", body)
+			require.Equal(t, "M_INVALID_PARAM", body["errcode"])
+		}
+		status, _, body = call(t, s, "POST", "/_matrix/client/v3/login", "", strings.Replace(login, "alice", `al\u0000ce`, 1))
+		require.Equal(t, http.StatusForbidden, status, "%v", body)
+		status, _, body = call(t, s, "POST", "/_matrix/client/v3/keys/upload", token, `{"one_time_keys":{"a:\u0000":{"key":"\u0000"}}}`)
+		require.Equal(t, http.StatusOK, status, "%v", body)
+		status, _, body = call(t, s, "POST", "/_matrix/client/v3/keys/query", token, `{"device_keys":{"@al\u0000ce:example.org":[]}}`)
+		require.Equal(t, http.StatusOK, status, "%v", body)
+		_, _, body = call(t, s, "POST", registerPath, "",
+			`{"username":"bob","password":"x","device_id":"\u0000","auth":{"type":"m.login.registration_token","token":"fifty"}}`)
+		status, _, body = call(t, s, "POST", registerPath, "",
+			`{"auth":{"type":"m.login.dummy","session":"`+body["session"].(string)+`"}}`)
+		require.Equal(t, http.StatusBadRequest, status, "%v", body)
+		_, err = s.accounts.User(t.Context(), "bob")
+		require.ErrorIs(t, err, ErrNotFound, "there is no user without the device")
+	})
+}
+
 func TestPasswords(t *testing.T) {
 	p := newPasswords()
 	hash, err := p.hash(t.Context(), "wonderland")

@@ -39,6 +39,12 @@ func errUserInUse() error {
 // the one that spends the token and records the response: with them the user and
 // the device are committed, or nothing is. So it may run more than once.
 func (s registrar) Create(ctx context.Context, a register.Account) (register.Created, error) {
+	device := Device{ID: a.DeviceID, Name: a.DeviceName}
+	// Before the user is made: an *uia.Error says that nothing was, and without
+	// transactions nothing would take the user back.
+	if err := checkDevice(device); err != nil {
+		return register.Created{}, err
+	}
 	user, err := s.createUser(ctx, a)
 	if err != nil {
 		return register.Created{}, err
@@ -47,7 +53,8 @@ func (s registrar) Create(ctx context.Context, a register.Account) (register.Cre
 	if a.InhibitLogin {
 		return created, nil
 	}
-	opened, err := s.openDevice(ctx, Device{Localpart: user.Localpart, ID: a.DeviceID, Name: a.DeviceName})
+	device.Localpart = user.Localpart
+	opened, err := s.openDevice(ctx, device)
 	created.DeviceID, created.AccessToken = opened.DeviceID, opened.AccessToken
 	return created, err
 }

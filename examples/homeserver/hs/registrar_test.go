@@ -1,6 +1,9 @@
 package hs
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +15,7 @@ import (
 // that was given up makes none.
 func TestRegistrarIsIdempotent(t *testing.T) {
 	onEach(t, func(t *testing.T, database func(*testing.T) string) {
-		testIdempotent(t, newServerOn(t, database(t)))
+		testIdempotent(t, newServerOn(t, mustOpen(t, database(t))))
 	})
 }
 
@@ -49,4 +52,43 @@ func testIdempotent(t *testing.T, s *Server) {
 	require.False(t, outcome.Done)
 	_, err = r.Create(t.Context(), register.Account{Key: "register.k2", Localpart: "carol", Password: "pw"})
 	require.ErrorContains(t, err, "M_FORBIDDEN")
+}
+
+// failingDevices fails to make a device, after the user has been made.
+type failingDevices struct {
+	Accounts
+	fail bool
+}
+
+func (f *failingDevices) PutDevice(ctx context.Context, d Device) error {
+	if err := f.Accounts.PutDevice(ctx, d); err != nil || !f.fail {
+		return err
+	}
+	return errors.New("the disk is full")
+}
+
+// The user, the device and the use of the token are there together or not at all.
+func TestRegistrationIsOneTransaction(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, database func(*testing.T) string) {
+		storage := mustOpen(t, database(t))
+		accounts := &failingDevices{storage.Accounts, true}
+		storage.Accounts = accounts
+		s := newServerOn(t, storage)
+		_, _, body := call(t, s, "POST", registerPath, "", registerBody(t, "alice", "m.login.registration_token", ""))
+		last := registerBody(t, "alice", "m.login.dummy", body["session"].(string))
+		status, _, body := call(t, s, "POST", registerPath, "", last)
+		require.Equal(t, http.StatusInternalServerError, status)
+		require.NotContains(t, body["error"], "disk", "that is for the log")
+		_, err := storage.Accounts.User(t.Context(), "alice")
+		require.ErrorIs(t, err, ErrNotFound)
+		devices, err := storage.Accounts.Devices(t.Context(), "alice")
+		require.NoError(t, err)
+		require.Empty(t, devices)
+		requireSpent(t, storage, 0)
+
+		accounts.fail = false
+		status, _, body = call(t, s, "POST", registerPath, "", last)
+		require.Equal(t, http.StatusOK, status, "%v", body)
+		requireSpent(t, storage, 1)
+	})
 }

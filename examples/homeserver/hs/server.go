@@ -1,6 +1,11 @@
 // Package hs is a homeserver for experimentation: enough of the Client-Server
 // API that a real client registers, logs in and shows its user, and an example
 // of how a homeserver embeds uia. It has no rooms.
+//
+// Of most use to the author of another homeserver are [New], where the engine is
+// made; database.go, where tokens, sessions and accounts are put into one
+// database; sql.go, whose statements join the transaction that spends a token; and
+// registrar.go, which makes the accounts.
 package hs
 
 import (

@@ -27,11 +27,11 @@ func newServer(t *testing.T, change func(*Options)) (*Server, string) {
 	return s, made.(session).AccessToken
 }
 
-// newServerOn makes a homeserver on a database, which may have users, with the
+// newServerOn makes a homeserver on a storage, which may have users, with the
 // token "fifty".
-func newServerOn(t *testing.T, database string) *Server {
+func newServerOn(t *testing.T, storage *Storage) *Server {
 	t.Helper()
-	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: mustOpen(t, database), Failures: -1,
+	s, err := New(t.Context(), Options{ServerName: "example.org", Storage: storage, Failures: -1,
 		Tokens: []uia.Token{{Value: "fifty", UsesAllowed: new(int64(50)), Created: time.Now()}}})
 	require.NoError(t, err)
 	return s

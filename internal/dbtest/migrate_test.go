@@ -1,0 +1,121 @@
+package dbtest
+
+import (
+	"bufio"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/sqlstore"
+)
+
+// TestMigrate makes the tables: from nothing, again, and by eight processes at
+// once.
+func TestMigrate(t *testing.T) {
+	for _, b := range append(backends(), onPostgres("pgx", "default_transaction_isolation = 'serializable'")) {
+		t.Run(b.name, func(t *testing.T) {
+			for range size(10, 2) {
+				dsn := b.dsn(t)
+				migrateAtOnce(t, b, dsn, 8)
+				db, s := b.open(t, dsn)
+				require.NoError(t, s.Migrate(t.Context()))
+				require.NoError(t, s.Migrate(t.Context()))
+				require.NoError(t, s.CreateTokens(t.Context(), uia.Token{Value: "t"}))
+				var n int
+				require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM uia_migrations`).Scan(&n))
+				files, err := fs.Glob(sqlstore.Migrations(b.dialect), "*.sql")
+				require.NoError(t, err)
+				assert.Equal(t, len(files), n)
+			}
+		})
+	}
+}
+
+// migrateAtOnce has n processes migrate a database, none before all are there.
+// They also ask for the secret, which has to be the same for all.
+func migrateAtOnce(t *testing.T, b backend, dsn string, n int) {
+	text, err := json.Marshal(workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, Conns: 2, Migrate: true})
+	require.NoError(t, err)
+	type process struct {
+		*exec.Cmd
+		start func()
+		out   *bufio.Reader
+	}
+	var list []process
+	for range n {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "UIA_WORKER="+string(text))
+		cmd.Stderr = os.Stderr
+		stdin, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		stdout, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		p := process{cmd, func() { stdin.Write([]byte("go\n")) }, bufio.NewReader(stdout)}
+		line, err := p.out.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "ready\n", line)
+		list = append(list, p)
+	}
+	for _, p := range list {
+		p.start()
+	}
+	secrets := map[string]bool{}
+	for _, p := range list {
+		line, err := p.out.ReadString('\n')
+		assert.NoError(t, err)
+		secrets[line] = true
+		assert.NoError(t, p.Wait())
+	}
+	assert.Len(t, secrets, 1)
+}
+
+// TestUpgrade brings a database of each released schema up to date. The fixtures
+// are never changed: a schema that has been released stays as it is.
+func TestUpgrade(t *testing.T) {
+	for _, b := range backends() {
+		dir := map[sqlstore.Dialect]string{sqlstore.SQLite: "sqlite", sqlstore.PostgreSQL: "postgres"}[b.dialect]
+		fixtures, err := fs.Glob(os.DirFS("testdata"), dir+"_*.sql")
+		require.NoError(t, err)
+		require.NotEmpty(t, fixtures)
+		for _, fixture := range fixtures {
+			t.Run(b.name+"/"+fixture, func(t *testing.T) {
+				db, s := b.open(t, b.dsn(t))
+				ctx := t.Context()
+				text, err := os.ReadFile("testdata/" + fixture)
+				require.NoError(t, err)
+				for statement := range strings.SplitSeq(string(text), ";\n") {
+					if strings.TrimSpace(statement) != "" {
+						_, err := db.ExecContext(ctx, statement)
+						require.NoError(t, err, statement)
+					}
+				}
+				require.NoError(t, s.Migrate(ctx))
+				now := time.UnixMilli(1_700_000_000_000)
+				got, err := s.Token(ctx, "invite", now)
+				require.NoError(t, err)
+				assert.Equal(t, uia.Token{
+					Value: "invite", UsesAllowed: new(int64(3)), Label: "friends", Meta: json.RawMessage(`{"role":"user"}`),
+					Created: t0, CreatedBy: "@admin:test", Pending: 2, Completed: 1, LastUsed: t0.Add(3 * time.Second),
+				}, got)
+				require.ErrorIs(t, s.Release(ctx, uia.Claim{Token: "invite", Session: "register.spent"}), uia.ErrSpent)
+				require.NoError(t, s.Commit(ctx, uia.Claim{Token: "invite", Session: "register.pinned", Attempt: 2}, "@b:test", now))
+				require.NoError(t, s.Pin(ctx, uia.Claim{Token: "invite", Session: "register.held", Attempt: 2}, now))
+				r, err := s.LoadSession(ctx, "register.spent", now)
+				require.NoError(t, err)
+				assert.Equal(t, []byte("sealed"), r.Data)
+				secret, err := s.Secret(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, "0123456789abcdef0123456789abcdef", string(secret))
+			})
+		}
+	}
+}
