@@ -51,6 +51,17 @@ func TestAdminFlag(t *testing.T) {
 	}
 }
 
+// The database keeps an admin, with the first password.
+func TestAdminIsKept(t *testing.T) {
+	args := []string{"-db", filepath.Join(t.TempDir(), "homeserver.db"), "-token", "abcd"}
+	lines, stop := start(t, 7, append(args, "-admin", "root")...)
+	require.Contains(t, lines[6], "with the password ")
+	stop()
+	lines, stop = start(t, 7, append(args, "-admin", "root:other")...)
+	require.Equal(t, "admin       root (was there already, with the password it has)", lines[6])
+	stop()
+}
+
 func TestBadAdminFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"-admin", ""}, {"-admin", "root:"}, {"-admin", ":x"}, {"-admin", "not a name"}, {"-invite", "https://chat.example.org"},

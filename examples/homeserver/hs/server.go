@@ -126,8 +126,11 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	}
 	for _, token := range opts.Tokens {
 		err := opts.Storage.Tokens.CreateTokens(ctx, token)
-		if err != nil && !errors.Is(err, uia.ErrExists) {
-			return nil, fmt.Errorf("creating the token %s: %w", uia.Fingerprint(token.Value), err)
+		switch print := uia.Fingerprint(token.Value); {
+		case err == nil:
+			s.observe(ctx, uia.TokenCreated{Token: print, By: token.CreatedBy, UsesAllowed: token.UsesAllowed, Expires: token.Expires})
+		case !errors.Is(err, uia.ErrExists):
+			return nil, fmt.Errorf("creating the token %s: %w", print, err)
 		}
 	}
 	s.route(opts.Storage.Tokens)
