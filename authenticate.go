@@ -157,6 +157,9 @@ func (v *visit) step(ctx context.Context, lost *Error, claim bool) (*Grant, erro
 			if err := v.loadRecord(ctx); err != nil {
 				return nil, err
 			}
+			if err := v.resettle(); err != nil {
+				return nil, err
+			}
 		case done:
 			return nil, v.challenge(ctx, lost)
 		case v.rec.State != Open && v.rec.Revision > 0, !isNext(v.flows, v.s.Completed, v.op.AnyOrder, typ):
@@ -170,6 +173,9 @@ func (v *visit) step(ctx context.Context, lost *Error, claim bool) (*Grant, erro
 			}
 			if v.rec.State == Running && v.mine {
 				return &Grant{v: v, owned: true}, nil
+			}
+			if err := v.resettle(); err != nil {
+				return nil, err
 			}
 			lost = nil
 		}
@@ -275,7 +281,10 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		}
 		v.mine = false
 		if conflict && v.awaits(st.Type()) {
-			continue
+			if err = v.resettle(); err == nil || !claim {
+				continue
+			}
+			conflict = false
 		}
 		if st.tx != nil {
 			// Another token may have been faster in this session, or the record could

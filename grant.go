@@ -129,6 +129,9 @@ func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) 
 		if err := v.loadRecord(ctx); err != nil {
 			return nil, err
 		}
+		if err := v.resettle(); err != nil {
+			return nil, err
+		}
 	}
 }
 

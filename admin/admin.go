@@ -41,8 +41,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,47 +51,6 @@ import (
 
 // Path is where Synapse has this API, and where tools look for it.
 const Path = "/_synapse/admin/v1/registration_tokens"
-
-// segment is the last element of Path: what follows it is ours.
-const segment = "registration_tokens"
-
-// Options are the options of [Handler]. The zero value is good.
-type Options struct {
-	// InviteURL is a link that an operator can hand to somebody, with {token} where
-	// the token belongs: "https://chat.example.org/#/register?token={token}". Every
-	// record then has an invite_url. Empty means none.
-	InviteURL string
-	// QR draws a text as a QR code and returns it as a PNG, for GET {token}/qr. With
-	// rsc.io/qr:
-	//
-	//	func(text string) ([]byte, error) {
-	//		code, err := qr.Encode(text, qr.M)
-	//		if err != nil {
-	//			return nil, err
-	//		}
-	//		return code.PNG(), nil
-	//	}
-	//
-	// Nil, or no InviteURL, answers 404.
-	QR func(text string) (png []byte, err error)
-	// Words is the list that the style "words" draws from, such as one of those that
-	// github.com/sethvargo/go-diceware carries, or one in the language of the users. A
-	// token gets as many of its words as it takes to have 60 bits. Words that have
-	// other characters than a token may, or a hyphen, are left out; at least 1024
-	// must remain. Nil answers 400 to that style.
-	Words []string
-	// Secret seals next_token, so that it cannot be changed and a token's value does
-	// not show in it. Every process that serves the same clients needs the same, of at
-	// least 32 random bytes; it may be uia.Config.Secret. Nil makes one up: a page
-	// that was begun at one process then ends there.
-	Secret []byte
-	// Observer is told who created, changed, revoked and deleted tokens. Nil for nobody.
-	Observer func(context.Context, uia.Event)
-	// Logger gets what goes wrong. Nil discards it. It never sees a token.
-	Logger *slog.Logger
-	// Now tells the time. Nil means time.Now.
-	Now func() time.Time
-}
 
 // Handler serves the administration of the tokens in store, under any prefix: what
 // it goes by is what follows the first path element named registration_tokens. It
@@ -211,53 +168,6 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, errAnswered
 	}
 	return endpoint(&request{Request: r, by: by, now: h.now(), token: token})
-}
-
-// methods are the endpoints at one path.
-type methods map[string]answer
-
-func (m methods) allow() string {
-	list := []string{}
-	for _, name := range []string{"GET", "POST", "PUT", "DELETE"} {
-		if m[name] != nil {
-			list = append(list, name)
-		}
-	}
-	return strings.Join(list, ", ")
-}
-
-// route finds the endpoints of a path, and the token that it names. It goes by the
-// path as it was sent, in which an encoded slash or dot is part of a name.
-func (h *handler) route(u *url.URL) (methods, string, error) {
-	elements := strings.Split(u.EscapedPath(), "/")
-	i := slices.Index(elements, segment)
-	if i < 0 {
-		return nil, "", errNoEndpoint
-	}
-	rest := elements[i+1:]
-	if n := len(rest); n > 0 && rest[n-1] == "" { // a trailing slash
-		rest = rest[:n-1]
-	}
-	if len(rest) == 0 {
-		return methods{"GET": h.list}, "", nil
-	}
-	token, err := url.PathUnescape(rest[0])
-	if err != nil {
-		return nil, "", invalid("The path cannot be decoded")
-	}
-	switch {
-	case len(rest) == 2 && rest[1] == "uses":
-		return methods{"GET": h.uses}, token, nil
-	case len(rest) == 2 && rest[1] == "qr":
-		return methods{"GET": h.qr}, token, nil
-	case len(rest) > 1:
-		return nil, "", errNoEndpoint
-	}
-	m := methods{"GET": h.show, "PUT": h.update, "DELETE": h.remove}
-	if rest[0] == "new" {
-		m["POST"] = h.create
-	}
-	return m, token, nil
 }
 
 // writeError answers err, and logs what the client is not told.

@@ -13,7 +13,7 @@ const (
 	// maxOffset bounds a from that is a number.
 	maxOffset = 10_000
 	// maxParts bounds how many pages of the store one answer is made of.
-	maxParts = 10
+	maxParts = 5
 )
 
 // page is a page of tokens.

@@ -22,7 +22,7 @@ import (
 // token, got in the way that tools get it.
 func newAdministered(t *testing.T, change func(*hs.Options)) (*homeserver, string) {
 	t.Helper()
-	storage, err := hs.Open(t.Context(), "memory")
+	storage, err := hs.Open(t.Context(), filepath.Join(t.TempDir(), "homeserver.db"))
 	require.NoError(t, err)
 	opts := hs.Options{ServerName: "localhost", Storage: storage}
 	if change != nil {
@@ -37,6 +37,7 @@ func newAdministered(t *testing.T, change func(*hs.Options)) (*homeserver, strin
 	t.Cleanup(func() {
 		server.Close()
 		h.Close()
+		assert.NoError(t, storage.Close())
 	})
 	return h, h.login(t, "/_matrix/client/v3/login", "root", "toor")
 }

@@ -20,7 +20,7 @@ func TestAdminFlag(t *testing.T) {
 	for name, args := range map[string][]string{"generated": {"-admin", "root"}, "given": {"-admin", "root:a:b"}} {
 		t.Run(name, func(t *testing.T) {
 			args = append(args, "-db", "memory", "-token", "abcd", "-audit", audit, "-invite", "https://chat.example.org/#/register?token={token}")
-			lines := start(t, 7, args...)
+			lines, _ := start(t, 7, args...)
 			_, password, printed := strings.Cut(lines[6], "admin       root with the password ")
 			require.Equal(t, name == "generated", printed, lines[6])
 			if !printed {
@@ -49,6 +49,17 @@ func TestAdminFlag(t *testing.T) {
 			require.NotContains(t, string(log), "made-")
 		})
 	}
+}
+
+// The database keeps an admin, with the first password.
+func TestAdminIsKept(t *testing.T) {
+	args := []string{"-db", filepath.Join(t.TempDir(), "homeserver.db"), "-token", "abcd"}
+	lines, stop := start(t, 7, append(args, "-admin", "root")...)
+	require.Contains(t, lines[6], "with the password ")
+	stop()
+	lines, stop = start(t, 7, append(args, "-admin", "root:other")...)
+	require.Equal(t, "admin       root (was there already, with the password it has)", lines[6])
+	stop()
 }
 
 func TestBadAdminFlags(t *testing.T) {

@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Options are the options of [Handler]. The zero value is good.
+type Options struct {
+	// InviteURL is a link that an operator can hand to somebody, with {token} where
+	// the token belongs: "https://chat.example.org/#/register?token={token}". Every
+	// record then has an invite_url. Empty means none.
+	InviteURL string
+	// QR draws a text as a QR code and returns it as a PNG, for GET {token}/qr. With
+	// rsc.io/qr:
+	//
+	//	func(text string) ([]byte, error) {
+	//		code, err := qr.Encode(text, qr.M)
+	//		if err != nil {
+	//			return nil, err
+	//		}
+	//		return code.PNG(), nil
+	//	}
+	//
+	// Nil, or no InviteURL, answers 404.
+	QR func(text string) (png []byte, err error)
+	// Words is the list that the style "words" draws from, such as one of those that
+	// github.com/sethvargo/go-diceware carries, or one in the language of the users. A
+	// token gets as many of its words as it takes to have 60 bits. Words that have
+	// other characters than a token may, or a hyphen, are left out; at least 1024
+	// must remain. Nil answers 400 to that style.
+	Words []string
+	// Secret seals next_token, so that it cannot be changed and a token's value does
+	// not show in it. Every process that serves the same clients needs the same, of at
+	// least 32 random bytes; it may be uia.Config.Secret. Nil makes one up: a page
+	// that was begun at one process then ends there.
+	Secret []byte
+	// Observer is told who created, changed, revoked and deleted tokens. Nil for nobody.
+	Observer func(context.Context, uia.Event)
+	// Logger gets what goes wrong. Nil discards it. It never sees a token.
+	Logger *slog.Logger
+	// Now tells the time. Nil means time.Now.
+	Now func() time.Time
+}
