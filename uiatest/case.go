@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -165,9 +166,7 @@ func parse(fsys fs.FS) (*suite, error) {
 		if err := decoder.Decode(&f); err != nil {
 			return nil, fmt.Errorf("uiatest: %s: %w", name, err)
 		}
-		for name, steps := range f.Sequences {
-			s.sequences[name] = steps
-		}
+		maps.Copy(s.sequences, f.Sequences)
 		if f.Area != strings.TrimSuffix(path.Base(name), ".json") && f.Area != "" {
 			return nil, fmt.Errorf("uiatest: %s: the area is called %q", name, f.Area)
 		}

@@ -126,7 +126,7 @@ func encode(v any) []byte {
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		return []byte(fmt.Sprint(v))
+		return fmt.Append(nil, v)
 	}
 	return bytes.TrimRight(b.Bytes(), "\n")
 }

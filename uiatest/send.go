@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -107,9 +108,7 @@ func (s *sender) roundTrip(ctx context.Context, m *message) (a *answer, err erro
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range m.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, m.header)
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", "uiatest")
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -31,6 +32,10 @@ type mutant struct {
 	answer func(b *backend, x *exchange)
 	store  func(uia.Store) uia.Store
 }
+
+// mutants are the broken homeservers.
+var mutants = slices.Concat(sessionMutants, protocolMutants, tokenMutants, validityMutants, registrationMutants,
+	inputMutants, fallbackMutants, adminMutants, limitMutants)
 
 // backend is what a mutant has at hand.
 type backend struct {
@@ -145,9 +150,7 @@ func (m mutant) handler(next http.Handler, b *backend) http.Handler {
 		_ = json.Unmarshal(raw, &x.sent)
 		x.send(raw)
 		m.answer(b, x)
-		for name, values := range x.header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), x.header)
 		w.WriteHeader(x.status)
 		if x.json != nil {
 			x.body, _ = json.Marshal(x.json)
@@ -182,13 +185,16 @@ func (m mutant) kill(t *testing.T) (by []string) {
 	if flow == "" {
 		flow = "TD"
 	}
-	storage := open(t, "memory")
+	storage, failures := open(t, "memory"), 0
+	if strings.HasPrefix(m.by, "limits/") {
+		failures = 10
+	}
 	if m.store != nil {
 		broken := *storage
 		broken.Tokens = m.store(storage.Tokens)
 		storage = &broken
 	}
-	server := homeserver(t, storage, flows[flow])
+	server := homeserver(t, storage, flows[flow], failures)
 	server.Handler = m.handler(server.Handler, &backend{tokens: storage.Tokens, admin: server.AdminToken, memory: make(map[string]string)})
 	server.Flows = [][]string{flows[flow]}
 	opts := &uiatest.Options{Parallel: 4}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -49,14 +50,11 @@ func open(t *testing.T, database string) *hs.Storage {
 	return storage
 }
 
-// failures is a limit which the cases about limits find within the guesses of a
-// run, and the others do not.
-const failures = 46
-
 const sharedSecret = "the shared secret of the tests"
 
-// homeserver returns the example homeserver, and how the kit is told of it.
-func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow) uiatest.Server {
+// homeserver returns the example homeserver, and how the kit is told of it. A client
+// may fail as often as Options.Failures of hs says.
+func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow, failures int) uiatest.Server {
 	t.Helper()
 	server, err := hs.New(t.Context(), hs.Options{
 		ServerName: "example.org", Storage: storage, Flows: []uia.Flow{flow}, Failures: failures, SharedSecret: sharedSecret,
@@ -109,8 +107,24 @@ func TestExample(t *testing.T) {
 	for storage, name := range storages {
 		for flow, stages := range flows {
 			t.Run(storage+"/"+flow, func(t *testing.T) {
-				uiatest.TestServer(t, homeserver(t, open(t, name(t)), stages))
+				uiatest.TestServer(t, homeserver(t, open(t, name(t)), stages, 0))
 			})
 		}
+	}
+}
+
+// The default limit is above the guesses that a run makes. With a lower one the cases
+// about limits apply, and pass.
+func TestLimits(t *testing.T) {
+	for flow, stages := range flows {
+		t.Run(flow, func(t *testing.T) {
+			server := homeserver(t, open(t, "memory"), stages, 10)
+			reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Match: regexp.MustCompile("^limits/")})
+			require.NoError(t, err)
+			require.NotEmpty(t, reports)
+			for _, r := range reports {
+				require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
+			}
+		})
 	}
 }

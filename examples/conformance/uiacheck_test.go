@@ -28,7 +28,7 @@ func TestUiacheck(t *testing.T) {
 		t.Run(flow, func(t *testing.T) {
 			t.Parallel()
 			storage := open(t, "memory")
-			server := homeserver(t, storage, stages)
+			server := homeserver(t, storage, stages, 0)
 			listening := httptest.NewServer(server.Handler)
 			t.Cleanup(listening.Close)
 			check := func(args ...string) string {
