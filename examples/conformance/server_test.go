@@ -65,7 +65,6 @@ func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow, failures int) 
 		Handler:    server,
 		NewToken:   newToken(storage.Tokens),
 		AdminToken: newAdmin(t, server),
-		Lacks:      []string{"fallback"},
 	}
 }
 
