@@ -34,7 +34,8 @@ type Config struct {
 	// no header that a stranger can set. Required with a Limiter; nil otherwise
 	// leaves Request.Client unset.
 	Client func(*http.Request) netip.Addr
-	// SessionTTL is how long a session may take. Zero means 1 hour.
+	// SessionTTL is how long a session may take. Zero means 1 hour. At most 12 hours:
+	// stores forget what is a day old.
 	SessionTTL time.Duration
 	// ClaimTTL is how long one run of an operation may take before another request
 	// may take it over. The operation's context ends earlier. Zero means 1 minute.
@@ -53,6 +54,7 @@ type Config struct {
 
 const (
 	defaultSessionTTL = time.Hour
+	maxSessionTTL     = 12 * time.Hour
 	defaultClaimTTL   = time.Minute
 	defaultMaxBody    = 64 << 10
 )
@@ -125,6 +127,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if e.cfg.SessionTTL < 0 || e.cfg.ClaimTTL < 0 || e.cfg.MaxBody < 0 {
 		mistake("SessionTTL, ClaimTTL and MaxBody cannot be negative")
+	}
+	if cfg.SessionTTL > maxSessionTTL {
+		mistake("SessionTTL is more than %v", maxSessionTTL)
 	}
 	for i, s := range cfg.Stages {
 		switch {
