@@ -101,10 +101,17 @@ func remove(s *[]*use, u *use, by func(a, b *use) int) {
 
 // queue is a priority queue for package heap. Its items know their place in it,
 // so that they can be removed from the middle.
-type queue[T interface {
+type queue[T queued[T]] []T
+
+type queued[T any] interface {
 	before(T) bool
 	place() *int
-}] []T
+}
+
+var (
+	_ queued[*use]    = (*use)(nil)
+	_ queued[*record] = (*record)(nil)
+)
 
 // top returns the first item without removing it.
 func (q queue[T]) top() (first T, ok bool) {

@@ -55,7 +55,7 @@ var durableCases = []promise{{
 		k.reopen()
 		k.same("the record", k.load("k", 0), r)
 		k.conflict(uia.Record{Key: "swept", Revision: 1, State: uia.Open, Expires: at(hour)}, 0)
-		r = k.save(r, 0)
+		k.save(r, 0)
 		k.reopen()
 		k.same("revision", k.load("k", 0).Revision, 2)
 		k.conflict(uia.Record{Key: "k", Revision: 1, State: uia.Open, Expires: at(hour)}, 0)
