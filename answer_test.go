@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -140,9 +141,7 @@ func TestHostThatReturnsResponses(t *testing.T) {
 	serve := h.handler
 	h.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := h.handle(r)
-		for name, values := range out.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), out.Header)
 		uia.SetCORS(w.Header())
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(out.Code)

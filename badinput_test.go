@@ -194,6 +194,12 @@ func TestBadInputBrokenBodies(t *testing.T) {
 			}
 		})
 	}
+	// A length is believed only within the limit: nothing is set aside or read for it.
+	r := httptest.NewRequest("POST", "/register", iotest.ErrReader(errors.New("read")))
+	r.ContentLength = 1 << 50
+	w := httptest.NewRecorder()
+	g.handler.ServeHTTP(w, r)
+	assert.Equal(t, 413, w.Code)
 	g.meter.untouched(t)
 }
 

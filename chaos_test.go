@@ -146,7 +146,11 @@ func runChaos(t *testing.T, flow uia.Flow, tx bool, seed uint64) (accounts int) 
 		}
 		var all sync.WaitGroup
 		for range 4 {
-			session := processes[0].post(dict{}).session()
+			a := processes[0].post(dict{})
+			session := a.session()
+			if session == "" {
+				c.wrong("no session: %d %s", a.Status, a.Body)
+			}
 			c.note(session)
 			for range 3 {
 				all.Go(func() { c.visitor(processes, session) })

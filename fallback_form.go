@@ -98,7 +98,7 @@ func (t *TokenStage) Form(context.Context, *Session, FormState) (*Form, error) {
 		Text:    "This server is open to people who have been given a token.",
 		Fields: []FormField{{
 			Name: "token", Label: "Registration token",
-			Hint: "Upper and lower case letters are different.",
+			Hint: "Upper and lower case matter.",
 		}},
 		Submit: "Continue",
 	}, nil

@@ -1,17 +1,14 @@
 package uia_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -263,107 +260,27 @@ func TestOneFailureBudget(t *testing.T) {
 	}
 }
 
-// A client whose parameters the session ID does not carry has to send them again
-// after the page: running the operation without them would be another request.
-func TestFallbackDoesNotForgetThatThereWereParameters(t *testing.T) {
-	h := pageSetup(t, setup{change: func(c *uia.Config) {
-		c.Operations[1].Flows = []uia.Flow{{"m.login.dummy"}}
-	}}, nil)
-	body := map[string]any{"erase": true}
-	session := h.send("DELETE", "/devices/A", "@alice:test", body).session()
-	require.Equal(t, 200, h.page(pagePath("m.login.dummy", session), url.Values{}).Code)
-	a := h.send("DELETE", "/devices/A", "@alice:test", map[string]any{"auth": map[string]any{"session": session}})
-	assert.Equal(t, 400, a.Status, a.Body)
-	assert.Equal(t, "M_MISSING_PARAM", a.errcode())
-	assert.Empty(t, h.deletes)
-	a = h.send("DELETE", "/devices/A", "@alice:test", map[string]any{"erase": false, "auth": map[string]any{"session": session}})
-	assert.Equal(t, 403, a.Status, a.Body)
-	body["auth"] = map[string]any{"session": session}
-	assert.Equal(t, 200, h.send("DELETE", "/devices/A", "@alice:test", body).Status)
-	assert.Len(t, h.deletes, 1)
-}
-
-func TestFallbackRedirects(t *testing.T) {
-	const target = "org.example.client://auth-done?a=1&b=2"
-	h := pageSetup(t, setup{}, &uia.FallbackOptions{Redirects: []string{target}})
-	h.token("right", 10)
-	for query, linked := range map[string]bool{
-		target:                           true,
-		target + "x":                     false,
-		"https://evil.example/":          false,
-		"javascript:alert(document.URL)": false,
-		"":                               false,
+// Whatever is sent, the answer is one of those that there are, it is safe, and the
+// operation does not run.
+func FuzzFallback(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"", "", "token=right"}, {"x", "&redirect=javascript:alert(1)", "token=" + url.QueryEscape(markup)}, {"", "&a=%ff;%", "token=%ff"},
+		{"", "", "token=right&token=right"}, {"", "&session=1", "{}"}, {"", "", strings.Repeat("token=a&", 9000)},
 	} {
-		session := h.post(map[string]any{}).session()
-		path := pagePath(uia.TokenType, session) + "&redirect=" + url.QueryEscape(query)
-		assert.NotContains(t, h.page(path, nil).Body.String(), "Back to the app", "not before it is done")
-		w := h.page(path, url.Values{"token": {"right"}})
-		require.Equal(t, 200, w.Code)
-		assert.Equal(t, linked, strings.Contains(w.Body.String(), `id="redirect" href="`+template.HTMLEscapeString(target)+`"`), query)
-		assert.NotContains(t, w.Body.String(), "evil")
-		assert.NotContains(t, w.Body.String(), "javascript:")
+		f.Add(seed[0], seed[1], seed[2])
 	}
-	expired := h.page(pagePath(uia.TokenType, "x")+"&redirect="+url.QueryEscape(target), nil)
-	assert.Contains(t, expired.Body.String(), "Back to the app", "the way out of an expired session")
-	assert.NotContains(t, expired.Body.String(), `id="redirect"`)
-}
-
-func TestFallbackTemplateAndTitle(t *testing.T) {
-	own := template.Must(template.New("").Parse(`<title>{{.Title}}</title><style>p { color: teal }</style>
-		{{with .Form}}<form method="post"><input name="token">{{$.Error}}</form><script>var {{"{{"}};</script>{{end}}
-		{{if .Done}}<script>{{.Script}}</script>{{end}}{{if eq .Error "The registration token is not valid."}}<script>var late = 1</script>{{end}}`))
-	h := pageSetup(t, setup{}, &uia.FallbackOptions{Title: "<Our> house", Template: own})
-	h.token("right", 1)
-	path := pagePath(uia.TokenType, h.post(map[string]any{}).session())
-	w := h.page(path, nil)
-	assert.Contains(t, w.Body.String(), "<title>&lt;Our&gt; house</title>")
-
-	r := httptest.NewRequest("POST", path, strings.NewReader("token=wrong"))
-	late := httptest.NewRecorder()
-	h.handler.ServeHTTP(late, r)
-	sum := sha256.Sum256([]byte("var late = 1"))
-	assert.Contains(t, late.Body.String(), "var late = 1")
-	assert.NotContains(t, late.Header().Get("Content-Security-Policy"), base64.StdEncoding.EncodeToString(sum[:]),
-		"what is not on every page is not run")
-	assert.Contains(t, h.page(path, url.Values{"token": {"right"}}).Body.String(), "window.onAuthDone()")
-
-	for name, o := range map[string]uia.FallbackOptions{
-		"no script":        {Template: template.Must(template.New("").Parse("<p>hello"))},
-		"a missing field":  {Template: template.Must(template.New("").Parse("{{.Nothing}}"))},
-		"a script for URL": {Redirects: []string{"javascript:alert(1)"}},
-		"a relative URL":   {Redirects: []string{"/elsewhere"}},
-	} {
-		_, err := uia.FallbackHandler(h.engine, &o)
-		assert.ErrorContains(t, err, "uia: FallbackOptions.", name)
-	}
-}
-
-// Whatever a stage asks for, the policy keeps what every page has.
-func TestFallbackSources(t *testing.T) {
-	asks := &formStage{form: uia.Form{Heading: "Captcha", Widget: &uia.FormWidget{Script: "https://captcha.example/api.js", Class: "c", SiteKey: markup}, Sources: map[string][]string{
-		"script-src":  {"https://captcha.example/api/", "'unsafe-inline'", "https://x; form-action *", "*", "data:"},
-		"frame-src":   {"https://*.captcha.example"},
-		"form-action": {"https://evil.example"},
-	}}}
-	h := pageSetup(t, setup{flows: []uia.Flow{{"example.form"}}, change: func(c *uia.Config) { c.Stages = append(c.Stages, asks) }}, nil)
-	w := h.page(pagePath("example.form", h.post(map[string]any{}).session()), nil)
-	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
-	i := slices.IndexFunc(policy, func(s string) bool { return strings.HasPrefix(s, "script-src ") })
-	require.GreaterOrEqual(t, i, 0)
-	assert.Regexp(t, `^script-src 'sha256-[^ ]+' https://captcha\.example/api/$`, policy[i])
-	assert.Contains(t, policy, "frame-src https://*.captcha.example")
-	assert.Contains(t, policy, "form-action 'self'")
-	assert.Contains(t, w.Body.String(), `<script src="https://captcha.example/api.js" async defer></script>`)
-}
-
-// formStage is a stage whose form the test decides.
-type formStage struct {
-	uia.DummyStage
-	form uia.Form
-}
-
-func (*formStage) Type() string { return "example.form" }
-
-func (f *formStage) Form(context.Context, *uia.Session, uia.FormState) (*uia.Form, error) {
-	return &f.form, nil
+	f.Fuzz(func(t *testing.T, before, after, body string) {
+		h := pageSetup(t, setup{}, nil)
+		h.token("right", 1)
+		session := h.post(map[string]any{"username": markup}).session()
+		for _, method := range []string{"GET", "POST"} {
+			r := httptest.NewRequest(method, pagePath(uia.TokenType, ""), strings.NewReader(body))
+			r.URL.RawQuery = "session=" + before + session + after
+			w := httptest.NewRecorder()
+			h.handler.ServeHTTP(w, r)
+			assert.Contains(t, []int{200, 400, 401, 403, 413}, w.Code)
+			assertSafe(t, w)
+		}
+		assert.Zero(t, h.accounts.runs)
+	})
 }

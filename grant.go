@@ -55,7 +55,7 @@ type Grant struct {
 	used     bool
 }
 
-// Session returns the session as this request sees it.
+// Session returns the session as this request sees it before Finish is called.
 func (g *Grant) Session() *Session { return g.v.s }
 
 // Finish runs the operation once per session and returns its response: concurrent
@@ -127,6 +127,9 @@ func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) 
 			}
 		}
 		if err := v.loadRecord(ctx); err != nil {
+			return nil, err
+		}
+		if err := v.resettle(); err != nil {
 			return nil, err
 		}
 	}

@@ -3,6 +3,7 @@ package uia_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -161,8 +162,11 @@ func (a *accounts) createTx(ctx context.Context, s *uia.Session) (uia.Result, er
 	}
 	a.mu.Lock()
 	a.runs++
-	a.mu.Unlock()
 	user := "@" + username + ":test"
+	if username == "" {
+		user = fmt.Sprintf("@u%d:test", a.runs)
+	}
+	a.mu.Unlock()
 	err := ctx.Value(txKey{}).(*tx).add(txWrite{
 		check: func() error {
 			a.mu.Lock()

@@ -216,7 +216,7 @@ func (v *visit) settleParams() (known bool, err error) {
 	}
 	if len(v.params) == len("{}") {
 		switch {
-		case len(remembered) > 0: // an unsealed ticket that remembers nothing has an empty slice
+		case remembered != nil:
 			v.s.Params = remembered
 		case len(v.ticket.digest) > 0 && v.data.Params == nil:
 			v.lost = true
@@ -239,6 +239,16 @@ func (v *visit) settleParams() (known bool, err error) {
 		}
 	}
 	return known || bytes.Equal(v.params, remembered), nil
+}
+
+// resettle settles the parameters once more when another request may have changed
+// the record: it may have frozen others than this one brings.
+func (v *visit) resettle() error {
+	if v.rec.State == Done || v.rec.Revision == 0 {
+		return nil
+	}
+	_, err := v.settleParams()
+	return err
 }
 
 // replay answers a request to a finished session: the request that finished it,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -156,8 +157,6 @@ func (s *server) register(params dict) answer {
 
 func with(params dict, auth dict) dict {
 	out := dict{"auth": auth}
-	for k, v := range params {
-		out[k] = v
-	}
+	maps.Copy(out, params)
 	return out
 }

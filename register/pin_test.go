@@ -56,10 +56,10 @@ func TestPinAllows(t *testing.T) {
 		{"**", "a", ""},
 	} {
 		pin := register.Pin{Pattern: row.pattern}
-		for _, name := range strings.Fields(row.yes) {
+		for name := range strings.FieldsSeq(row.yes) {
 			assert.True(t, pin.Allows(name), "%s allows %s", row.pattern, name)
 		}
-		for _, name := range strings.Fields(row.no) {
+		for name := range strings.FieldsSeq(row.no) {
 			assert.False(t, pin.Allows(name), "%s allows %s", row.pattern, name)
 		}
 	}

@@ -222,7 +222,7 @@ func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state uia.FormState
 	if raw := state.Extra["threepid_creds"]; raw != nil && json.Unmarshal(raw, &creds) == nil {
 		return &uia.Form{
 			Heading: "Open the link in the mail",
-			Text:    "We have sent you a mail. Open the link in it, on any device, then come back here and continue. If you see this again, the link has not been opened yet.",
+			Text:    "We have sent you a mail. Open the link in it, on any device, then go on here. You will see this page again until the link has been opened.",
 			Fields:  []uia.FormField{{Name: "sid", Type: "hidden", Value: creds.SID}, {Name: "secret", Type: "hidden", Value: creds.Secret}},
 			Submit:  "I have opened it",
 		}, nil

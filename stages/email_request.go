@@ -141,7 +141,7 @@ func (m *EmailStage) Confirm(pages *uia.Fallback) http.Handler {
 			}
 			page.Heading, page.Text = "Confirmed", "You can close this window and go back to where you came from."
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
-			page.Action = "confirm that " + address + " is yours"
+			page.Text = "Somebody has given the address " + address + " to this server. If it was not you, close this page."
 			page.Form = &uia.Form{Submit: "Yes, it is mine"}
 		default:
 			uia.MethodNotAllowed(w, r, "GET, HEAD, POST")

@@ -127,7 +127,7 @@ func identifier(auth json.RawMessage) (id Identifier, err error) {
 func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ uia.FormState) (*uia.Form, error) {
 	return &uia.Form{
 		Heading: "Enter your password",
-		Text:    "You are signed in as " + s.Subject + ".",
+		Text:    "It has to be the password of " + s.Subject + ".",
 		Fields:  []uia.FormField{{Name: "password", Label: "Password", Type: "password", Autocomplete: "current-password"}},
 		Submit:  "Continue",
 	}, nil

@@ -355,7 +355,7 @@ func captchaSubject(t *testing.T) *subject {
 		calls++
 		switch {
 		case down:
-			http.Error(w, "down", 503)
+			http.Error(w, "down", http.StatusServiceUnavailable)
 		case r.PostFormValue("secret") == "shh" && r.PostFormValue("response") == "human":
 			_, _ = w.Write([]byte(`{"success":true,"hostname":"example.org"}`))
 		default:

@@ -172,7 +172,7 @@ func (t *TermsStage) Form(_ context.Context, s *uia.Session, state uia.FormState
 		text := texts[lang]
 		form.Fields = append(form.Fields, uia.FormField{
 			Name: p[0], Type: "checkbox", Label: "I accept: " + text.Name,
-			Links: []uia.FormLink{{Text: "Read it", URL: text.URL, Lang: lang}}, Hint: "Version " + p[1],
+			Links: []uia.FormLink{{Text: text.Name, URL: text.URL, Lang: lang}}, Hint: "(version " + p[1] + ")",
 		})
 	}
 	return form, nil

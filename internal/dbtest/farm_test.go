@@ -1,24 +1,16 @@
 package dbtest
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,16 +37,6 @@ type farm struct {
 	recovered       uia.RecoverReport
 	mu              sync.Mutex
 	told            map[string]string // user ID to token: who was told that there is an account
-}
-
-// worker is a process that can be killed and started again.
-type worker struct {
-	f      *farm
-	config workerConfig
-	client *http.Client
-	mu     sync.Mutex
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
 }
 
 // farmOptions say what kind of farm.
@@ -105,188 +87,6 @@ func newFarm(t *testing.T, b backend, o farmOptions) *farm {
 		t.Cleanup(w.kill)
 	}
 	return f
-}
-
-// start starts the process and waits until it serves.
-func (w *worker) start() error {
-	text, err := json.Marshal(w.config)
-	if err != nil {
-		return err
-	}
-	_ = os.Remove(w.config.Socket)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "UIA_WORKER="+string(text))
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.cmd, w.stdin = cmd, stdin
-	w.mu.Unlock()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if strings.TrimSpace(line) != "ready" {
-		w.kill()
-		return fmt.Errorf("worker said %q: %w", line, err)
-	}
-	return nil
-}
-
-// kill ends the process as it stands.
-func (w *worker) kill() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cmd != nil {
-		_ = w.cmd.Process.Kill()
-		_ = w.cmd.Wait()
-		w.stdin.Close()
-		w.cmd = nil
-	}
-	w.client.CloseIdleConnections()
-}
-
-func (w *worker) signal(s syscall.Signal) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cmd != nil {
-		_ = w.cmd.Process.Signal(s)
-	}
-}
-
-// reply is what a client gets.
-type reply struct {
-	status  int
-	Session string `json:"session"`
-	UserID  string `json:"user_id"`
-	ErrCode string `json:"errcode"`
-	Error   string `json:"error"`
-}
-
-func (w *worker) post(ctx context.Context, body any) (r reply, err error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return r, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/register", bytes.NewReader(text))
-	if err != nil {
-		return r, err
-	}
-	resp, err := w.client.Do(req)
-	if err != nil {
-		return r, err
-	}
-	defer resp.Body.Close()
-	r.status = resp.StatusCode
-	return r, json.NewDecoder(resp.Body).Decode(&r)
-}
-
-var errGaveUp = errors.New("no final answer")
-
-// register registers one client, each request at some worker, and tries again
-// after connection errors and 5xx. It reports whether there is an account: not if
-// the token was refused.
-func (f *farm) register(ctx context.Context, token string) (bool, error) {
-	user := fmt.Sprintf("u%d", f.clients.Add(1))
-	session := ""
-	var last any
-	pause := 5 * time.Millisecond
-	deadline := time.Now().Add(90 * time.Second)
-	for time.Now().Before(deadline) {
-		w := f.workers[rand.IntN(len(f.workers))]
-		r, err := w.post(ctx, body(user, token, session))
-		switch {
-		case err == nil && r.status == http.StatusOK:
-			if r.UserID != "@"+user+":test" {
-				return false, fmt.Errorf("%s was told that he is %q", user, r.UserID)
-			}
-			f.mu.Lock()
-			f.told[r.UserID] = token
-			f.mu.Unlock()
-			return true, nil
-		case err == nil && r.status == http.StatusUnauthorized && r.ErrCode == "M_UNAUTHORIZED":
-			f.refused.Add(1)
-			return false, nil
-		case err == nil && r.status == http.StatusUnauthorized && session == "":
-			session = r.Session
-			continue
-		case err == nil && r.status < 500 && r.status != http.StatusTooManyRequests:
-			// A session that ended, or one whose account is there and cannot be told
-			// again: what an honest client does is to begin anew.
-			last, session = r, ""
-			if r.ErrCode == "M_FORBIDDEN" || r.ErrCode == "M_UNKNOWN" {
-				user = fmt.Sprintf("u%d", f.clients.Add(1))
-			}
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		default:
-			last = fmt.Sprint(r, err)
-			f.failed.Add(1)
-			if f.fickle && rand.IntN(5) == 0 {
-				return false, nil
-			}
-		}
-		if err := wait(ctx, pause); err != nil {
-			return false, err
-		}
-		pause = min(2*pause, 300*time.Millisecond)
-	}
-	return false, fmt.Errorf("%w: %v", errGaveUp, last)
-}
-
-// wait waits, unless the context ends.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// each runs n clients at a time over all tokens, perToken clients for each, and
-// returns how many got an account from each token.
-func (f *farm) each(n int, tokens []string, perToken int) map[string]int64 {
-	type try struct{ token string }
-	tries := make(chan try)
-	go func() {
-		defer close(tries)
-		for _, token := range tokens {
-			for range perToken {
-				select {
-				case tries <- try{token}:
-				case <-f.t.Context().Done():
-					return
-				}
-			}
-		}
-	}()
-	made := map[string]int64{}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for range n {
-		wg.Go(func() {
-			for t := range tries {
-				ok, err := f.register(f.t.Context(), t.token)
-				assert.NoError(f.t, err)
-				if ok {
-					mu.Lock()
-					made[t.token]++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return made
 }
 
 // create makes tokens with these limits, one after the other.

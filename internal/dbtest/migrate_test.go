@@ -92,6 +92,16 @@ func TestUpgrade(t *testing.T) {
 				ctx := t.Context()
 				text, err := os.ReadFile("testdata/" + fixture)
 				require.NoError(t, err)
+				// What has been released is not edited.
+				_, number, _ := strings.Cut(strings.TrimSuffix(fixture, ".sql"), "_")
+				released, err := fs.Glob(sqlstore.Migrations(b.dialect), number+"_*.sql")
+				require.NoError(t, err)
+				require.Len(t, released, 1)
+				migration, err := fs.ReadFile(sqlstore.Migrations(b.dialect), released[0])
+				require.NoError(t, err)
+				for statement := range strings.SplitSeq(withoutComments(string(migration)), ";\n") {
+					assert.Contains(t, withoutComments(string(text)), statement)
+				}
 				for statement := range strings.SplitSeq(string(text), ";\n") {
 					if strings.TrimSpace(statement) != "" {
 						_, err := db.ExecContext(ctx, statement)
@@ -118,4 +128,14 @@ func TestUpgrade(t *testing.T) {
 			})
 		}
 	}
+}
+
+func withoutComments(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "--") && strings.TrimSpace(line) != "" {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }

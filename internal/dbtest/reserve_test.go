@@ -23,7 +23,7 @@ func TestReserveStorm(t *testing.T) {
 			_, s := b.fresh(t)
 			ctx := t.Context()
 			const clients = 64
-			for round := range size(60, 6) {
+			for round := range size(60, 12) {
 				allowed := []int64{1, 3, 50}[round%3]
 				lapsed := int64(round%2) * min(allowed, 7)
 				token := fmt.Sprintf("t%d", round)
@@ -35,8 +35,10 @@ func TestReserveStorm(t *testing.T) {
 				now := t0.Add(time.Minute)
 				won := make([]bool, clients)
 				var wg sync.WaitGroup
+				start := make(chan struct{})
 				for i := range clients {
 					wg.Go(func() {
+						<-start
 						// Two calls for each session, which must take one use.
 						session := fmt.Sprint("s", i/2)
 						tok, err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: now.Add(time.Minute)}, now)
@@ -57,6 +59,7 @@ func TestReserveStorm(t *testing.T) {
 						won[i] = true
 					})
 				}
+				close(start)
 				wg.Wait()
 				sessions := map[int]bool{}
 				for i, w := range won {

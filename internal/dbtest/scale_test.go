@@ -48,7 +48,7 @@ func TestScale(t *testing.T) {
 func fill(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, n int) {
 	numbers := map[sqlstore.Dialect]string{
 		sqlstore.SQLite:     `WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d) `,
-		sqlstore.PostgreSQL: `WITH s AS (SELECT i FROM generate_series(1, %d) AS i) `,
+		sqlstore.PostgreSQL: `WITH s AS (SELECT i FROM generate_series(CAST(1 AS BIGINT), %d) AS i) `,
 	}[dialect]
 	for _, q := range []string{
 		// Created, expiring and limited in orders of their own.

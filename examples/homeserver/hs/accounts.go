@@ -1,6 +1,7 @@
 package hs
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -26,7 +27,8 @@ type User struct {
 	// Key is the registration that the account was made by (uia.Session.Key),
 	// unique for ever. Empty for one that no registration made.
 	Key          string
-	PasswordHash string
+	PasswordHash string // empty if no password is right
+	SigningKeys  SigningKeys
 	Admin        bool
 	Created      time.Time
 }
@@ -47,6 +49,23 @@ type DeviceKeys struct {
 	OneTime  map[string]json.RawMessage `json:"one_time,omitempty"` // by "algorithm:id"
 }
 
+// SigningKeys are the cross-signing keys of a user, as uploaded; nil means none.
+type SigningKeys struct {
+	Master json.RawMessage `json:"master_key,omitempty"`
+	Self   json.RawMessage `json:"self_signing_key,omitempty"`
+	User   json.RawMessage `json:"user_signing_key,omitempty"`
+}
+
+// with returns k with those keys replaced that are not nil in keys.
+func (k SigningKeys) with(keys SigningKeys) SigningKeys {
+	for _, key := range []struct{ old, next *json.RawMessage }{{&k.Master, &keys.Master}, {&k.Self, &keys.Self}, {&k.User, &keys.User}} {
+		if *key.next != nil && string(*key.next) != "null" {
+			*key.old = bytes.Clone(*key.next)
+		}
+	}
+	return k
+}
+
 // Accounts keeps users and devices. What is passed in or returned is not
 // aliased. Times are kept to the millisecond, in UTC. Every method is atomic, and
 // joins the transaction that ctx carries if there is one.
@@ -58,6 +77,13 @@ type Accounts interface {
 
 	// User returns the user of this localpart, or ErrNotFound.
 	User(ctx context.Context, localpart string) (User, error)
+
+	// SetPassword replaces the password's hash. An unknown user is ErrNotFound.
+	SetPassword(ctx context.Context, localpart, hash string) error
+
+	// SetSigningKeys replaces those keys that are not nil. An unknown user is
+	// ErrNotFound.
+	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
 
 	// Users returns at most limit users in the order of their localparts, without the
 	// first offset of them, whose localpart contains a text; "" is in all. The total

@@ -43,6 +43,21 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 			require.NoError(t, err)
 		}
 	})
+	t.Run("passwords and signing keys", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		require.ErrorIs(t, a.SetPassword(ctx, "alice", "h"), ErrNotFound)
+		require.ErrorIs(t, a.SetSigningKeys(ctx, "alice", SigningKeys{}), ErrNotFound)
+		want, err := a.CreateUser(ctx, User{Localpart: "alice", PasswordHash: "h", Created: made})
+		require.NoError(t, err)
+		require.NoError(t, a.SetPassword(ctx, "alice", "other"))
+		require.NoError(t, a.SetSigningKeys(ctx, "alice", SigningKeys{Master: json.RawMessage(`{"a":1}`), Self: json.RawMessage(`{"b":2}`)}))
+		require.NoError(t, a.SetSigningKeys(ctx, "alice", SigningKeys{Self: json.RawMessage(`{"b":3}`), User: json.RawMessage(`{"c":4}`)}))
+		want.PasswordHash = "other"
+		want.SigningKeys = SigningKeys{Master: json.RawMessage(`{"a":1}`), Self: json.RawMessage(`{"b":3}`), User: json.RawMessage(`{"c":4}`)}
+		got, err := a.User(ctx, "alice")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
 	t.Run("lists of users", func(t *testing.T) {
 		a, ctx := open(t), t.Context()
 		for _, localpart := range []string{"bob", "a_b", "alice", "axb"} {

@@ -62,7 +62,7 @@ func (k DeviceKeys) counts() map[string]int {
 
 // queryKeys returns the identity keys of devices. Users of other servers, and
 // those that there are not, have none.
-func (s *Server) queryKeys(r *http.Request, _ Device) (any, error) {
+func (s *Server) queryKeys(r *http.Request, caller Device) (any, error) {
 	var req struct {
 		DeviceKeys map[string][]string `json:"device_keys"` // by user; no device means all
 	}
@@ -70,6 +70,7 @@ func (s *Server) queryKeys(r *http.Request, _ Device) (any, error) {
 		return nil, err
 	}
 	found := make(map[string]map[string]json.RawMessage)
+	master, self, own := keysByUser{}, keysByUser{}, keysByUser{}
 	for userID, wanted := range req.DeviceKeys {
 		if !strings.HasPrefix(userID, "@") {
 			return nil, uia.NewError(http.StatusBadRequest, spec.InvalidParam("Not a user ID"))
@@ -85,8 +86,22 @@ func (s *Server) queryKeys(r *http.Request, _ Device) (any, error) {
 			return nil, err
 		}
 		found[userID] = identityKeys(devices, wanted)
+		master.add(userID, user.SigningKeys.Master)
+		self.add(userID, user.SigningKeys.Self)
+		if user.Localpart == caller.Localpart { // nobody else may see whom a user has verified
+			own.add(userID, user.SigningKeys.User)
+		}
 	}
-	return map[string]any{"device_keys": found, "failures": struct{}{}}, nil
+	return map[string]any{"device_keys": found, "failures": struct{}{},
+		"master_keys": master, "self_signing_keys": self, "user_signing_keys": own}, nil
+}
+
+type keysByUser map[string]json.RawMessage
+
+func (k keysByUser) add(userID string, key json.RawMessage) {
+	if key != nil {
+		k[userID] = key
+	}
 }
 
 // identityKeys returns the identity keys of those devices that are wanted, with

@@ -64,6 +64,26 @@ func (m *memoryAccounts) User(ctx context.Context, localpart string) (User, erro
 	return u, nil
 }
 
+func (m *memoryAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
+	return m.change(localpart, func(u *User) { u.PasswordHash = hash })
+}
+
+func (m *memoryAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return m.change(localpart, func(u *User) { u.SigningKeys = u.SigningKeys.with(keys) })
+}
+
+func (m *memoryAccounts) change(localpart string, change func(*User)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, ok := m.users[localpart]
+	if !ok {
+		return ErrNotFound
+	}
+	change(&u)
+	m.users[localpart] = u
+	return nil
+}
+
 func (m *memoryAccounts) Users(ctx context.Context, contains string, offset, limit int) ([]User, int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -66,6 +66,7 @@ type Server struct {
 	limiter       uia.Limiter   // nil if failures are not counted
 	client        func(*http.Request) netip.Addr
 	engine        *uia.Engine
+	pages         *uia.Fallback
 	registration  *register.Registration
 	metrics       *metrics
 	observe       func(context.Context, uia.Event)
@@ -137,8 +138,8 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// newEngine makes the engine, and the one operation that it guards here:
-// registration.
+// newEngine makes the engine with the operations that it guards: registration, and
+// those for which a user has to repeat the password.
 func (s *Server) newEngine(opts Options) error {
 	tokens := opts.Storage.Tokens
 	accounts := registrar{s}
@@ -163,15 +164,20 @@ func (s *Server) newEngine(opts Options) error {
 			&uia.TokenStage{Store: tokens},
 			&uia.TokenStage{Store: tokens, AuthType: uia.TokenTypeUnstable},
 			uia.DummyStage{},
+			s.passwordStage(),
 		},
-		Operations: []uia.Operation{s.registration.Operation()},
+		Operations: append(s.reauthOperations(), s.registration.Operation()),
 		Sessions:   tokens,
 		Limiter:    s.limiter,
 		Client:     s.client,
 		Observer:   s.observe,
 		Logger:     s.log,
 	})
+	if err != nil {
+		return err
+	}
 	s.engine = engine
+	s.pages, err = uia.FallbackHandler(engine, &uia.FallbackOptions{Title: s.name})
 	return err
 }
 
@@ -201,6 +207,15 @@ func (s *Server) route(tokens uia.TokenStore) {
 		add("GET", v+"/pushrules/{$}", s.handleAs(s.pushRules))
 		add("POST", v+"/keys/upload", s.handleAs(s.uploadKeys))
 		add("POST", v+"/keys/query", s.handleAs(s.queryKeys))
+
+		add("", v+"/auth/{type}/fallback/web", s.pages)
+		add("GET", v+"/devices", s.handleAs(s.listDevices))
+		add("GET", v+"/devices/{device}", s.handleAs(s.getDevice))
+		add("DELETE", v+"/devices/{device}", s.guarded(opDeleteDevice, s.deleteDevice))
+		add("POST", v+"/delete_devices", s.guarded(opDeleteDevices, s.deleteDevices))
+		add("POST", v+"/account/password", s.guarded(opChangePassword, s.changePassword))
+		add("POST", v+"/account/deactivate", s.guarded(opDeactivate, s.deactivate))
+		add("POST", v+"/keys/device_signing/upload", s.guarded(opSigningKeys, s.uploadSigningKeys))
 	}
 	if s.shared != nil {
 		add("GET", "/_synapse/admin/v1/register", s.handle(s.secretNonce))

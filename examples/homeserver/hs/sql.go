@@ -3,6 +3,7 @@ package hs
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -45,18 +46,21 @@ func (a *sqlAccounts) write(ctx context.Context, fn func(context.Context, querie
 }
 
 // userColumns are what readUser reads.
-const userColumns = `localpart, coalesce(registration, ''), password_hash, admin, created`
+const userColumns = `localpart, coalesce(registration, ''), password_hash, signing_keys, admin, created`
 
 // readUser reads a row of userColumns, or returns ErrNotFound if there is none.
 func readUser(row interface{ Scan(...any) error }) (User, error) {
 	var u User
 	var created int64
-	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &u.Admin, &created)
+	var keys string
+	err := row.Scan(&u.Localpart, &u.Key, &u.PasswordHash, &keys, &u.Admin, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, ErrNotFound
+	} else if err != nil {
+		return User{}, err
 	}
 	u.Created = time.UnixMilli(created).UTC()
-	return u, err
+	return u, json.Unmarshal([]byte(keys), &u.SigningKeys)
 }
 
 func (a *sqlAccounts) CreateUser(ctx context.Context, u User) (made User, err error) {
@@ -64,8 +68,8 @@ func (a *sqlAccounts) CreateUser(ctx context.Context, u User) (made User, err er
 		// With DO NOTHING a name that is taken is no error: that would end the whole
 		// transaction on PostgreSQL, and the caller may try another name in it. Who comes
 		// second waits here until the first one's transaction is over.
-		made, err = readUser(q.QueryRowContext(ctx, `INSERT INTO users (localpart, registration, password_hash, admin, created)
-			VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING `+userColumns,
+		made, err = readUser(q.QueryRowContext(ctx, `INSERT INTO users (localpart, registration, password_hash, signing_keys, admin, created)
+			VALUES ($1, $2, $3, '{}', $4, $5) ON CONFLICT DO NOTHING RETURNING `+userColumns,
 			u.Localpart, sql.NullString{String: u.Key, Valid: u.Key != ""}, u.PasswordHash, u.Admin, u.Created.UnixMilli()))
 		if !errors.Is(err, ErrNotFound) {
 			return err
@@ -109,6 +113,39 @@ func (a *sqlAccounts) Users(ctx context.Context, contains string, offset, limit 
 		page = append(page, u)
 	}
 	return page, total, rows.Err()
+}
+
+func (a *sqlAccounts) SetPassword(ctx context.Context, localpart, hash string) error {
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		return updated(q.ExecContext(ctx, `UPDATE users SET password_hash = $1 WHERE localpart = $2`, hash, localpart))
+	})
+}
+
+func (a *sqlAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		// Writing the row first locks it; see AddKeys.
+		user, err := readUser(q.QueryRowContext(ctx, `UPDATE users SET signing_keys = signing_keys WHERE localpart = $1 RETURNING `+userColumns, localpart))
+		if err != nil {
+			return err
+		}
+		merged, err := json.Marshal(user.SigningKeys.with(keys))
+		if err != nil {
+			return err
+		}
+		return updated(q.ExecContext(ctx, `UPDATE users SET signing_keys = $1 WHERE localpart = $2`, string(merged), localpart))
+	})
+}
+
+// updated returns ErrNotFound if a statement has changed nothing.
+func updated(res sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
 }
 
 // isText reports whether s could be in the database at all: PostgreSQL refuses even

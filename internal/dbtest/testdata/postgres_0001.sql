@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS uia_tokens (
 	meta         TEXT,
 	created      BIGINT NOT NULL,
 	created_by   TEXT NOT NULL
-);
+) WITH (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS uia_tokens_created ON uia_tokens (created, token);
 CREATE INDEX IF NOT EXISTS uia_tokens_expires ON uia_tokens (expires, token);
 CREATE INDEX IF NOT EXISTS uia_tokens_uses_allowed ON uia_tokens (uses_allowed, token);
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 	claimed  BIGINT NOT NULL,
 	expires  BIGINT NOT NULL,
 	data     BYTEA NOT NULL
-);
+) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS uia_sessions_expires ON uia_sessions (expires, key);
 CREATE TABLE IF NOT EXISTS uia_secrets (
 	name  TEXT COLLATE "C" PRIMARY KEY,

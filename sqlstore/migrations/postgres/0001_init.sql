@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS uia_tokens (
 	meta         TEXT,
 	created      BIGINT NOT NULL,
 	created_by   TEXT NOT NULL
-);
+) WITH (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS uia_tokens_created ON uia_tokens (created, token);
 CREATE INDEX IF NOT EXISTS uia_tokens_expires ON uia_tokens (expires, token);
 CREATE INDEX IF NOT EXISTS uia_tokens_uses_allowed ON uia_tokens (uses_allowed, token);
@@ -42,7 +42,9 @@ CREATE INDEX IF NOT EXISTS uia_uses_made ON uia_uses (token_id, made, session);
 -- through the open uses of all tokens.)
 CREATE INDEX IF NOT EXISTS uia_uses_open ON uia_uses (state, stamp, session) WHERE user_id = '';
 
--- Records of sessions. data is sealed.
+-- Records of sessions. data is sealed. Rows of this table and of uia_tokens are
+-- updated, without changing an indexed column: the room left on their pages spares
+-- the indexes.
 CREATE TABLE IF NOT EXISTS uia_sessions (
 	key      TEXT COLLATE "C" PRIMARY KEY,
 	revision BIGINT NOT NULL,
@@ -52,7 +54,7 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 	claimed  BIGINT NOT NULL,
 	expires  BIGINT NOT NULL,
 	data     BYTEA NOT NULL
-);
+) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS uia_sessions_expires ON uia_sessions (expires, key);
 
 -- The secret that the processes of one homeserver share.

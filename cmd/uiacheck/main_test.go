@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia/uiatest"
+)
+
+// check runs uiacheck and returns its exit status, and what it writes.
+func check(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), args, &out, &errs, false)
+	return status, out.String(), errs.String()
+}
+
+// serve listens until the test ends.
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s.URL
+}
+
+// homeserver answers the first leg of a registration, and nothing else.
+func homeserver(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusUnauthorized)
+	fmt.Fprint(w, `{"flows":[{"stages":["m.login.registration_token"]}],"params":{},"session":"s"}`)
+}
+
+const firstLeg = "^uia/no-auth-is-401$"
+
+// A homeserver that cannot be measured is a clear error and exit status 2, within
+// the time that there is.
+func TestBroken(t *testing.T) {
+	down, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, down.Close())
+
+	for name, test := range map[string]struct {
+		url  string
+		want string
+	}{
+		"down":      {"http://" + down.Addr().String(), "refused"},
+		"no scheme": {"127.0.0.1:8008", "is not the address of a homeserver"},
+		"HTML": {serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "<!DOCTYPE html><h1>It works!</h1>")
+		}), `this is not a homeserver: POST /_matrix/client/v3/register is answered with 200, and not with a JSON object but with text/html; charset=utf-8 "<!DOCTYPE html>`},
+		"JSON, but no object": {serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) }), "this is not a homeserver"},
+		"no register": {serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"errcode":"M_UNRECOGNIZED"}`)
+		}), "is answered with 404"},
+		"hangs": {serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}), "it took longer than 2s"},
+		"hangs in the body": {serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, `{"flows":`)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}), "it took longer than 2s"},
+		"resets connections": {serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				_ = conn.(*net.TCPConn).SetLinger(0)
+				conn.Close()
+			}
+		}), "no answer: Post"},
+		"sends 100 MB": {serve(t, func(w http.ResponseWriter, r *http.Request) {
+			block := bytes.Repeat([]byte(" "), 1<<20)
+			for range 100 {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		}), "the answer is longer than 1048576 bytes"},
+		"always limits": {serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(w, `{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":3600000}`)
+		}), "the homeserver asks to wait for 1h0m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begun := time.Now()
+			status, stdout, stderr := check(t, "-url", test.url, "-timeout", "2s")
+			require.Equal(t, exitBroken, status, "%s%s", stdout, stderr)
+			require.Contains(t, stderr, test.want)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
+			require.Empty(t, stdout)
+			require.Less(t, time.Since(begun), 10*time.Second)
+		})
+	}
+}
+
+// A homeserver that stops answering in the middle ends the run, and what was found
+// until then is reported.
+func TestDies(t *testing.T) {
+	var requests atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) < 10 {
+			homeserver(w, r)
+			return
+		}
+		panic(http.ErrAbortHandler)
+	})
+	status, stdout, stderr := check(t, "-url", url, "-timeout", "1m", "-rate", "1000")
+	require.Equal(t, exitBroken, status)
+	require.Contains(t, stderr, "the homeserver has stopped answering")
+	require.Contains(t, stdout, "the run has ended before")
+	require.Less(t, requests.Load(), int64(15), "it is not asked on and on")
+}
+
+func TestStatus(t *testing.T) {
+	right := serve(t, homeserver)
+	status, stdout, _ := check(t, "-url", right, "-run", firstLeg)
+	require.Equal(t, exitPassed, status, stdout)
+	require.Contains(t, stdout, "1 passed, 0 failed")
+
+	const sameSession = "^uia/(sessions-differ|no-auth-is-401)$" // a failure at the level should
+	status, stdout, _ = check(t, "-url", right, "-run", sameSession)
+	require.Equal(t, exitPassed, status, stdout)
+	require.Contains(t, stdout, "FAILED should  uia/sessions-differ")
+	status, _, _ = check(t, "-url", right, "-run", sameSession, "-strict")
+	require.Equal(t, exitFailed, status)
+	status, _, _ = check(t, "-url", right, "-run", sameSession, "-strict", "-levels", "must,client")
+	require.Equal(t, exitPassed, status)
+
+	wrong := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{\"a\":\"\u009b31m\u007f\"}") })
+	status, stdout, _ = check(t, "-url", wrong, "-run", firstLeg)
+	require.Equal(t, exitFailed, status)
+	for _, part := range []string{
+		"FAILED must    uia/no-auth-is-401",
+		"The homeserver returns an HTTP 401 response, with a JSON body, as follows:", // the sentence
+		"status 200, want 401", "flows is absent, want a value of type array",        // the expectation
+		"POST /_matrix/client/v3/register", "200 OK", // request and answer
+	} {
+		require.Contains(t, stdout, part)
+	}
+	require.NotContains(t, stdout, "\u009b", "a homeserver does not write to the terminal")
+
+	status, _, stderr := check(t, "-url", right, "-run", "^admin/the-list$")
+	require.Equal(t, exitBroken, status)
+	require.Contains(t, stderr, "no case is applicable")
+}
+
+// Requests go to the given address and nowhere else.
+func TestRedirect(t *testing.T) {
+	var elsewhere atomic.Int64
+	other := serve(t, func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) })
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/matrix/_matrix/client/versions" {
+			http.Redirect(w, r, other, http.StatusPermanentRedirect)
+			return
+		}
+		homeserver(w, r)
+	})
+	status, stdout, _ := check(t, "-url", url+"/matrix/", "-run", "^register/old-versions", "-strict")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stdout, "status 308, want 200")
+	require.Zero(t, elsewhere.Load())
+}
+
+func TestFormats(t *testing.T) {
+	url := serve(t, homeserver)
+	_, stdout, _ := check(t, "-url", url, "-json", "-rate", "1000", "-admin-token", "s3cret", "-run", "uia/no-auth|uia/sessions-differ|closed/|admin/the-list")
+	var report struct {
+		URL           string
+		Passed        int
+		Failed        int
+		NotApplicable int `json:"not_applicable"`
+		Cases         []struct {
+			Name, Level, Says, Outcome, Reason string
+			Problems                           []string
+			Exchanges                          []uiatest.Exchange
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &report), stdout)
+	require.Equal(t, url, report.URL)
+	require.Equal(t, 1, report.Passed)
+	require.Equal(t, len(report.Cases), report.Passed+report.Failed+report.NotApplicable)
+	require.NotContains(t, stdout, "s3cret")
+
+	_, stdout, _ = check(t, "-url", url, "-junit", "-rate", "1000", "-run", "uia/no-auth|uia/sessions-differ|closed/")
+	var suites struct {
+		Suites []junitSuite `xml:"testsuite"`
+	}
+	require.NoError(t, xml.Unmarshal([]byte(stdout), &suites), stdout)
+	require.Len(t, suites.Suites, 2)
+	require.Equal(t, 1, suites.Suites[0].Failures)
+	require.Equal(t, 4, suites.Suites[1].Skipped)
+	require.Contains(t, suites.Suites[0].Cases[1].Failure.Text, "stands on")
+}
+
+func TestList(t *testing.T) {
+	status, stdout, _ := check(t, "-list")
+	require.Equal(t, exitPassed, status)
+	require.Greater(t, strings.Count(stdout, "\n"), 3*120)
+	_, stdout, _ = check(t, "-list", "-run", "^limits/", "-levels", "must")
+	require.Equal(t, 2*3, strings.Count(stdout, "\n"), stdout)
+}
+
+func TestProgress(t *testing.T) {
+	var out, errs bytes.Buffer
+	run(t.Context(), []string{"-url", serve(t, homeserver), "-run", "uia/no-auth|closed/"}, &out, &errs, true)
+	require.Contains(t, errs.String(), "\r\033[K1 of 5, 0 failed  uia/no-auth-is-401")
+	require.True(t, strings.HasSuffix(errs.String(), "\r\033[K"), "nothing of it is left")
+}
+
+func TestInterrupt(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		cancel()
+		<-r.Context().Done()
+	})
+	var out, errs bytes.Buffer
+	require.Equal(t, exitBroken, run(ctx, []string{"-url", url}, &out, &errs, false))
+	require.Contains(t, errs.String(), "canceled")
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"-url", "http://x", "more"}, {"-url", "http://x", "-run", "("}, {"-url", "http://x", "-levels", "may"},
+		{"-url", "http://x", "-json", "-junit"}, {"-url", "http://x", "-rate", "0"}, {"-url", "http://x", "-timeout", "-1s"},
+		{"-url", "http://x", "-run", "nothing is called so"}, {"-unknown"}, {"-url", "http://x", "-lacks", "everything"}, {"-url", "ftp://x"},
+		{"-url", "http://x?a=b"},
+	} {
+		status, _, stderr := check(t, args...)
+		require.Equal(t, exitBroken, status, "%q", args)
+		require.NotEmpty(t, stderr, "%q", args)
+	}
+}

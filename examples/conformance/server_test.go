@@ -1,0 +1,129 @@
+package conformance
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/examples/internal/testdb"
+	"github.com/matrix-uia/uia/uiatest"
+)
+
+// flows are the two ways to register that the kit knows.
+var flows = map[string]uia.Flow{
+	"T":  {uia.TokenType},
+	"TD": {uia.TokenType, "m.login.dummy"},
+}
+
+// storages name what the example homeserver can keep everything in, as its flag -db
+// does.
+var storages = map[string]func(t *testing.T) string{
+	"memory":     func(*testing.T) string { return "memory" },
+	"SQLite":     func(t *testing.T) string { return filepath.Join(t.TempDir(), "homeserver.db") },
+	"PostgreSQL": func(t *testing.T) string { return testdb.PostgreSQL(t) },
+}
+
+func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
+
+func open(t *testing.T, database string) *hs.Storage {
+	t.Helper()
+	storage, err := hs.Open(t.Context(), database)
+	require.NoError(t, err)
+	if storage.Close != nil {
+		t.Cleanup(func() { require.NoError(t, storage.Close()) })
+	}
+	return storage
+}
+
+const sharedSecret = "the shared secret of the tests"
+
+// homeserver returns the example homeserver, and how the kit is told of it. A client
+// may fail as often as Options.Failures of hs says.
+func homeserver(t *testing.T, storage *hs.Storage, flow uia.Flow, failures int) uiatest.Server {
+	t.Helper()
+	server, err := hs.New(t.Context(), hs.Options{
+		ServerName: "example.org", Storage: storage, Flows: []uia.Flow{flow}, Failures: failures, SharedSecret: sharedSecret,
+	})
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	return uiatest.Server{
+		Handler:    server,
+		NewToken:   newToken(storage.Tokens),
+		AdminToken: newAdmin(t, server),
+	}
+}
+
+// newToken makes tokens for the kit.
+func newToken(store uia.Store) func(context.Context, uiatest.NewToken) (string, error) {
+	return func(ctx context.Context, t uiatest.NewToken) (string, error) {
+		token := uia.Token{Value: t.Value, UsesAllowed: t.Uses, Expires: t.Expires, Created: time.Now()}
+		return t.Value, store.CreateTokens(ctx, token)
+	}
+}
+
+// newAdmin makes an administrator as existing tools do, and returns the access
+// token.
+func newAdmin(t *testing.T, server http.Handler) string {
+	t.Helper()
+	const path = "/_synapse/admin/v1/register"
+	var made struct {
+		Nonce       string
+		AccessToken string `json:"access_token"`
+	}
+	call := func(method, body string) {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		require.Equal(t, http.StatusOK, w.Code, "%s", w.Body)
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &made))
+	}
+	call("GET", "")
+	mac := hmac.New(sha1.New, []byte(sharedSecret))
+	fmt.Fprintf(mac, "%s\x00admin\x00password\x00admin", made.Nonce)
+	body, err := json.Marshal(map[string]any{"nonce": made.Nonce, "username": "admin", "password": "password", "admin": true,
+		"mac": hex.EncodeToString(mac.Sum(nil))})
+	require.NoError(t, err)
+	call("POST", string(body))
+	return made.AccessToken
+}
+
+// Every case that applies passes, at every level, in both flows, on every storage.
+func TestExample(t *testing.T) {
+	for storage, name := range storages {
+		for flow, stages := range flows {
+			t.Run(storage+"/"+flow, func(t *testing.T) {
+				uiatest.TestServer(t, homeserver(t, open(t, name(t)), stages, 0))
+			})
+		}
+	}
+}
+
+// The default limit is above the guesses that a run makes. With a lower one the cases
+// about limits apply, and pass.
+func TestLimits(t *testing.T) {
+	for flow, stages := range flows {
+		t.Run(flow, func(t *testing.T) {
+			server := homeserver(t, open(t, "memory"), stages, 10)
+			reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Match: regexp.MustCompile("^limits/")})
+			require.NoError(t, err)
+			require.NotEmpty(t, reports)
+			for _, r := range reports {
+				require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
+			}
+		})
+	}
+}

@@ -1,0 +1,218 @@
+package hs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/stages"
+)
+
+// The operations for which a user has to repeat the password. Their parameters are
+// frozen: a session is good for what it was opened for and for nothing else.
+const (
+	opDeleteDevice   = "delete_device"
+	opDeleteDevices  = "delete_devices"
+	opChangePassword = "change_password"
+	opDeactivate     = "deactivate"
+	opSigningKeys    = "signing_keys"
+)
+
+// reauthOperations returns these operations.
+func (s *Server) reauthOperations() []uia.Operation {
+	password := []uia.Flow{{stages.PasswordType}}
+	return []uia.Operation{
+		{
+			Name: opDeleteDevice, Flows: password,
+			Describe: func(s *uia.Session) string { return "sign " + s.Subject + " out on the device " + s.Target },
+		},
+		{
+			Name: opDeleteDevices, Flows: password, Remember: []string{"devices"}, Check: fields[deleteDevices],
+			Describe: func(s *uia.Session) string { return "sign " + s.Subject + " out on several devices" },
+		},
+		{
+			Name: opChangePassword, Flows: password, Remember: []string{"new_password", "logout_devices"}, Check: fields[changePassword],
+			Describe: func(s *uia.Session) string { return "change the password of " + s.Subject },
+		},
+		{
+			Name: opDeactivate, Flows: password, Remember: []string{"erase", "id_server"},
+			Describe: func(s *uia.Session) string { return "delete the account " + s.Subject + " for ever" },
+		},
+		{
+			Name: opSigningKeys, Flows: password, Check: fields[SigningKeys],
+			Describe: func(s *uia.Session) string { return "replace the keys that sign the devices of " + s.Subject },
+		},
+	}
+}
+
+// fields checks that the parameters have the types that T says.
+func fields[T any](_ context.Context, s *uia.Session) error {
+	_, err := parameters[T](s)
+	return err
+}
+
+// parameters decodes the session's parameters.
+func parameters[T any](s *uia.Session) (p T, err error) {
+	if json.Unmarshal(s.Params, &p) != nil {
+		err = uia.NewError(http.StatusBadRequest, spec.BadJSON("The body has not the form that this endpoint expects"))
+	}
+	return p, err
+}
+
+// passwordStage is the stage that these operations are guarded by. The engine
+// charges its failures to the budget that logins draw on too.
+func (s *Server) passwordStage() uia.Stage {
+	return &stages.PasswordStage{Verify: func(ctx context.Context, id stages.Identifier, password string) (string, error) {
+		if id.User == "" {
+			return "", stages.ErrUnknownAddress // this homeserver keeps no addresses
+		}
+		user, err := s.verifyUser(ctx, id.User, password)
+		if err != nil || user.Localpart == "" {
+			return "", err
+		}
+		return s.userID(user.Localpart), nil
+	}}
+}
+
+// verifyUser returns the user of this name, a localpart or a whole user ID, if the
+// password is right, and otherwise the zero User.
+func (s *Server) verifyUser(ctx context.Context, name, password string) (User, error) {
+	user, err := s.findUser(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		user, err = s.findUser(ctx, strings.ToLower(name)) // phones capitalise the first letter
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return User{}, err
+	}
+	right, err := s.passwords.verify(ctx, user.PasswordHash, password)
+	if err != nil || !right {
+		return User{}, err
+	}
+	return user, nil
+}
+
+// guarded serves an operation for the user whose access token the request has.
+func (s *Server) guarded(operation string, run func(context.Context, Device, *uia.Session) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		caller, err := s.caller(r)
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		c := uia.Caller{Operation: operation, Subject: s.userID(caller.Localpart), Target: r.PathValue("device")}
+		s.engine.Serve(w, r, c, func(ctx context.Context, session *uia.Session) (uia.Result, error) {
+			return uia.Result{UserID: session.Subject}, run(ctx, caller, session)
+		})
+	}
+}
+
+func (s *Server) deleteDevice(ctx context.Context, caller Device, session *uia.Session) error {
+	return s.dropDevice(ctx, caller.Localpart, session.Target)
+}
+
+// dropDevice deletes a device, if it is there.
+func (s *Server) dropDevice(ctx context.Context, localpart, id string) error {
+	if err := s.accounts.DeleteDevice(ctx, localpart, id); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+type deleteDevices struct {
+	Devices []string `json:"devices"`
+}
+
+func (s *Server) deleteDevices(ctx context.Context, caller Device, session *uia.Session) error {
+	p, err := parameters[deleteDevices](session)
+	if err != nil {
+		return err
+	}
+	if p.Devices == nil {
+		return uia.NewError(http.StatusBadRequest, spec.MissingParam("devices is missing"))
+	}
+	for _, id := range p.Devices {
+		if err := s.dropDevice(ctx, caller.Localpart, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type changePassword struct {
+	NewPassword   string `json:"new_password"`
+	LogoutDevices *bool  `json:"logout_devices"` // nil means true
+}
+
+func (s *Server) changePassword(ctx context.Context, caller Device, session *uia.Session) error {
+	p, err := parameters[changePassword](session)
+	if err != nil {
+		return err
+	}
+	if p.NewPassword == "" {
+		return uia.NewError(http.StatusBadRequest, spec.MissingParam("new_password is missing"))
+	}
+	hash, err := s.passwords.hash(ctx, p.NewPassword)
+	if err != nil {
+		return err
+	}
+	if err := s.accounts.SetPassword(ctx, caller.Localpart, hash); err != nil {
+		return err
+	}
+	if p.LogoutDevices != nil && !*p.LogoutDevices {
+		return nil
+	}
+	devices, err := s.accounts.Devices(ctx, caller.Localpart)
+	for _, d := range devices {
+		if d.ID != caller.ID && err == nil {
+			err = s.dropDevice(ctx, caller.Localpart, d.ID)
+		}
+	}
+	return err
+}
+
+// deactivate leaves an account without a password and devices, which nobody can
+// log in to. Its name stays taken.
+func (s *Server) deactivate(ctx context.Context, caller Device, _ *uia.Session) error {
+	return errors.Join(s.accounts.SetPassword(ctx, caller.Localpart, ""), s.accounts.DeleteAllDevices(ctx, caller.Localpart))
+}
+
+func (s *Server) uploadSigningKeys(ctx context.Context, caller Device, session *uia.Session) error {
+	keys, err := parameters[SigningKeys](session)
+	if err != nil {
+		return err
+	}
+	return s.accounts.SetSigningKeys(ctx, caller.Localpart, keys)
+}
+
+// device is a device as its owner sees it.
+type device struct {
+	ID   string `json:"device_id"`
+	Name string `json:"display_name,omitempty"`
+}
+
+func (s *Server) listDevices(r *http.Request, caller Device) (any, error) {
+	all, err := s.accounts.Devices(r.Context(), caller.Localpart)
+	list := make([]device, len(all))
+	for i, d := range all {
+		list[i] = device{d.ID, d.Name}
+	}
+	return map[string]any{"devices": list}, err
+}
+
+func (s *Server) getDevice(r *http.Request, caller Device) (any, error) {
+	all, err := s.accounts.Devices(r.Context(), caller.Localpart)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		if d.ID == r.PathValue("device") {
+			return device{d.ID, d.Name}, nil
+		}
+	}
+	return nil, uia.NewError(http.StatusNotFound, spec.NotFound("There is no such device"))
+}

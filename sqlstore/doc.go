@@ -1,0 +1,90 @@
+// Package sqlstore is a [uia.Store] on the database that a homeserver already
+// has: SQLite for one process or a few on one machine, PostgreSQL for many. It is
+// built on database/sql and imports no driver.
+//
+//	db, err := sql.Open("pgx", "postgres:///homeserver")
+//	...
+//	store, err := sqlstore.New(db, sqlstore.PostgreSQL)
+//	...
+//	err = store.Migrate(ctx)      // makes the tables; all names begin with uia_
+//	secret, err := store.Secret(ctx) // for uia.Config, shared by all processes
+//
+// # One transaction
+//
+// Where the homeserver's accounts live in the same database, make the account in
+// the transaction that spends the token's use. Then a crash leaves no doubt:
+// either there is an account and its use is spent, or there is neither.
+//
+//	grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+//		tx, _ := store.Tx(ctx)
+//		_, err := tx.ExecContext(ctx, "INSERT INTO accounts ...")
+//		...
+//	})
+//
+// The transaction is carried by the context: every method of the Store that is
+// called with it joins. A host that has a transaction already brings it with
+// [Store.WithTx].
+//
+// # SQLite
+//
+// The busy timeout belongs to a connection, so it must be in the DSN; [New]
+// refuses zero, which is the default of one of the drivers. Use write-ahead
+// logging:
+//
+//	modernc.org/sqlite           file:homeserver.db?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)
+//	github.com/mattn/go-sqlite3  file:homeserver.db?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL
+//
+// With synchronous=NORMAL a power cut can undo the last moments, accounts and
+// uses together if they are in one file; a killed process cannot. The rollback
+// journal works too, and is slower. With journal_mode OFF or MEMORY a killed
+// process can leave a broken file: New refuses them. A database in memory needs
+// db.SetMaxOpenConns(1) and connections that are never closed.
+//
+// SQLite has one writer at a time. Those of a Store queue in their order, so that
+// none of them starves; a transaction that the host began itself does not queue,
+// and must write before it reads or be begun with _txlock=immediate.
+//
+// # PostgreSQL
+//
+// Everything works at every isolation level, through a proxy that pools
+// transactions, and with a pool of one connection: there are no advisory locks,
+// no LISTEN, no prepared statements and no session state. Behind PgBouncer pgx
+// needs default_query_exec_mode=exec in its DSN. github.com/lib/pq needs
+// binary_parameters=yes; without PgBouncer that saves it a round trip for each
+// statement.
+//
+// What has been committed must stay so: with synchronous_commit=off a crash, and
+// with asynchronous replication a fail-over, can undo the last moments. With a
+// synchronous standby and target_session_attrs=read-write in the DSN a fail-over
+// undoes nothing.
+//
+// # Cost
+//
+// Round trips on PostgreSQL, which a test counts on the wire:
+//
+//	opening a session                           0
+//	a token's validity                          1
+//	a wrong token                               2, the session's record and the token; no write
+//	a registration with one token in FinishTx   9, and those of the host's own statements
+//
+// The nine are: session, token, hold, record, pin, BEGIN, commit, record, COMMIT.
+// On SQLite the hold and the record are one transaction, so a registration
+// commits three times.
+//
+// Its storage work, compared with the same work written by hand as two plain
+// transactions (hold and session; session, account, counters and session), runs
+// at @RATIO@.
+//
+// With a million tokens, a token of a million spent uses and no ANALYZE, a
+// registration, a look at that token and any page of a list take as long as on an
+// empty database, or nearly (@SCALE@).
+//
+// # Safety
+//
+// The use of a token is taken by writing the token's row first, with a condition
+// that fails when none is left: whoever else wants one waits for that row, and
+// the condition is evaluated again on what the one before has left. The column
+// taken counts the token's rows in uia_uses; every statement that adds or deletes
+// one does both in one transaction. The reason for which each statement is safe
+// stands beside it.
+package sqlstore

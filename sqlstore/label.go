@@ -1,0 +1,86 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/matrix-uia/uia"
+)
+
+// labelled returns all tokens behind the cursor whose label has the prefix, in
+// order, or nil if more than n labels have it.
+func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow, error) {
+	// Counting as far as that reads nothing but the index.
+	where, args := labelRange(q.LabelPrefix, 1)
+	var matches int
+	_, err := c.one(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT 1 FROM uia_tokens WHERE %s LIMIT $%d) few`, where, len(args)+1),
+		append(args, n+1), &matches)
+	if err != nil || matches > n {
+		return nil, err
+	}
+	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d`,
+		tokenFields, where, len(args)+1), append(args, n+1), (*tokenRow).fields)
+	if err != nil || len(rows) > n {
+		return nil, err
+	}
+	compare := func(key int64, value string, r tokenRow) int {
+		by := cmp.Or(cmp.Compare(key, r.key(q.Order)), strings.Compare(value, r.value))
+		if q.Descending {
+			return -by
+		}
+		return by
+	}
+	slices.SortFunc(rows, func(a, b tokenRow) int { return compare(a.key(q.Order), a.value, b) })
+	rows = slices.DeleteFunc(rows, func(r tokenRow) bool {
+		if q.After == nil {
+			return false
+		}
+		key := q.After.Key
+		if q.Order == uia.ByValue {
+			key = 0
+		}
+		return compare(key, q.After.Value, r) >= 0
+	})
+	if rows == nil {
+		rows = []tokenRow{}
+	}
+	return rows, nil
+}
+
+// labelRange returns a condition that holds for the labels that begin with
+// prefix, perhaps for a few more, and that an index serves. Its parameters are
+// numbered from first.
+func labelRange(prefix string, first int) (string, []any) {
+	// Half a character at the end cannot be a parameter.
+	for !utf8.ValidString(prefix) {
+		prefix = prefix[:len(prefix)-1]
+	}
+	prefix, _, _ = strings.Cut(prefix, "\x00")
+	where, args := fmt.Sprintf("label >= $%d", first), []any{prefix}
+	if end := after(prefix); end != "" {
+		where += fmt.Sprintf(" AND label < $%d", first+1)
+		args = append(args, end)
+	}
+	return where, args
+}
+
+// after returns the least text that is greater than all that begin with prefix:
+// its last character is the next one, because UTF-8 sorts like its characters.
+// It is empty if there is none.
+func after(prefix string) string {
+	for prefix != "" {
+		r, size := utf8.DecodeLastRuneInString(prefix)
+		prefix = prefix[:len(prefix)-size]
+		if r == 0xD7FF {
+			return prefix + "\uE000" // no characters in between
+		}
+		if r < utf8.MaxRune {
+			return prefix + string(r+1)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,208 @@
+package uiatest
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed cases cases.schema.json
+var data embed.FS
+
+// Data is the cases as JSON files, in the folder cases, and cases.schema.json, the
+// JSON Schema that describes them.
+func Data() fs.FS { return data }
+
+// Level says what a case stands on.
+type Level string
+
+// The levels of a case. The package documentation says what they mean.
+const (
+	Must   Level = "must"
+	Should Level = "should"
+	Client Level = "client"
+)
+
+// Case is one thing that is asked of a homeserver.
+type Case struct {
+	// Name is unique: the area, a slash and the name within it.
+	Name string `json:"name"`
+	// Area is what the case is about, such as "uia" or "validity".
+	Area string `json:"area"`
+	// Level is what the case stands on.
+	Level Level `json:"level"`
+	// Says is the sentence that the case stands on. At the level Must it is quoted.
+	Says string `json:"says"`
+	// Place is where the sentence is found; at the level Client, who needs it.
+	Place string `json:"place"`
+	// Needs is what the homeserver must offer for the case to apply.
+	Needs []string `json:"needs,omitempty"`
+	// Guesses is how many failed guesses at a token a right homeserver counts.
+	Guesses int `json:"guesses,omitempty"`
+
+	tokens map[string]tokenDecl
+	steps  []step
+}
+
+// file is one of the data files.
+type file struct {
+	Schema    string            `json:"$schema"`
+	Area      string            `json:"area"`
+	Needs     []string          `json:"needs"`
+	Cases     []caseData        `json:"cases"`
+	Sequences map[string][]step `json:"sequences"`
+}
+
+type caseData struct {
+	Name    string               `json:"name"`
+	Level   Level                `json:"level"`
+	Says    string               `json:"says"`
+	Place   string               `json:"place"`
+	Needs   []string             `json:"needs"`
+	Guesses int                  `json:"guesses"`
+	Tokens  map[string]tokenDecl `json:"tokens"`
+	Rows    []map[string]any     `json:"rows"`
+	Steps   []step               `json:"steps"`
+}
+
+// tokenDecl is a token that a case wants made for it.
+type tokenDecl struct {
+	Uses      *int64 `json:"uses"` // absent: 1
+	Unlimited bool   `json:"unlimited"`
+	Expired   bool   `json:"expired"`
+	Value     string `json:"value"` // absent: any
+}
+
+// step is one request and what is expected of its answer, or one of the other
+// kinds: use, set, race.
+type step struct {
+	Use  string         `json:"use"`
+	With map[string]any `json:"with"`
+	When string         `json:"when"`
+	Set  map[string]any `json:"set"`
+	Race *race          `json:"race"`
+
+	Request string            `json:"request"`
+	Bearer  string            `json:"bearer"`
+	Headers map[string]string `json:"headers"`
+	JSON    any               `json:"json"`
+	Body    string            `json:"body"`
+	Base64  string            `json:"base64"`
+	Form    map[string]string `json:"form"`
+	Fill    string            `json:"fill"`
+	Until   *until            `json:"until"`
+	Expect  *expect           `json:"expect"`
+	Save    map[string]string `json:"save"`
+}
+
+// until repeats a request until it is answered with a status.
+type until struct {
+	Status int `json:"status"`
+	Times  int `json:"times"`
+}
+
+// race has several contestants take the same steps side by side.
+type race struct {
+	Contestants int               `json:"contestants"`
+	Steps       []step            `json:"steps"`
+	Most        int               `json:"most"`
+	Least       int               `json:"least"`
+	Others      statuses          `json:"others"`
+	Same        []string          `json:"same"`
+	Distinct    []string          `json:"distinct"`
+	Save        map[string]string `json:"save"`
+}
+
+// features is what a case can need. A file's or case's needs are among them.
+var features = []string{
+	"register", "token", "T", "TD", "validity", "validity-unstable", "available", "fallback", "whoami", "login", "versions",
+	"admin", "server_version", "closed",
+}
+
+// Areas returns the areas in the order in which they are run.
+func Areas() []string {
+	return []string{"uia", "token", "validity", "register", "available", "fallback", "admin", "races", "input", "closed", "limits"}
+}
+
+var load = sync.OnceValues(func() (*suite, error) { return parse(data) })
+
+// suite is the parsed data files.
+type suite struct {
+	cases     []Case
+	sequences map[string][]step
+}
+
+// Cases returns every case, area by area, in the order of the files.
+func Cases() []Case {
+	s, err := load()
+	if err != nil {
+		panic(err) // the files are embedded, and a test parses them
+	}
+	return slices.Clone(s.cases)
+}
+
+func parse(fsys fs.FS) (*suite, error) {
+	s := &suite{sequences: make(map[string][]step)}
+	names, err := fs.Glob(fsys, "cases/*.json")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		raw, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		var f file
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		decoder.UseNumber()
+		if err := decoder.Decode(&f); err != nil {
+			return nil, fmt.Errorf("uiatest: %s: %w", name, err)
+		}
+		maps.Copy(s.sequences, f.Sequences)
+		if f.Area != strings.TrimSuffix(path.Base(name), ".json") && f.Area != "" {
+			return nil, fmt.Errorf("uiatest: %s: the area is called %q", name, f.Area)
+		}
+		for _, c := range f.Cases {
+			s.cases = append(s.cases, c.expand(f)...)
+		}
+	}
+	order := Areas()
+	slices.SortStableFunc(s.cases, func(a, b Case) int { return slices.Index(order, a.Area) - slices.Index(order, b.Area) })
+	return s, nil
+}
+
+// expand makes the case, or one for each of its rows.
+func (c caseData) expand(f file) []Case {
+	base := Case{
+		Name: f.Area + "/" + c.Name, Area: f.Area, Level: c.Level, Says: c.Says, Place: c.Place,
+		Needs: slices.Concat(f.Needs, c.Needs), Guesses: c.Guesses, tokens: c.Tokens, steps: c.Steps,
+	}
+	if len(c.Tokens) > 0 {
+		base.Needs = append(base.Needs, "token")
+	}
+	slices.Sort(base.Needs)
+	base.Needs = slices.Compact(base.Needs)
+	if c.Rows == nil {
+		return []Case{base}
+	}
+	var out []Case
+	for _, row := range c.Rows {
+		one := base
+		name, _ := row["name"].(string)
+		one.Name += "/" + name
+		one.steps = slices.Concat([]step{{Set: row}}, c.Steps)
+		out = append(out, one)
+	}
+	return out
+}
+
+// needs reports whether the case needs a feature.
+func (c *Case) needs(feature string) bool { return slices.Contains(c.Needs, feature) }

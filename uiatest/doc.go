@@ -1,0 +1,66 @@
+// Package uiatest is a conformance kit for homeservers that register accounts
+// with User-Interactive Authentication and registration tokens (MSC3231). It
+// speaks HTTP only, so the homeserver under test can be written in any language
+// and need not use package uia.
+//
+// # Ten lines
+//
+// In a Go test, against an [http.Handler]:
+//
+//	func TestConformance(t *testing.T) {
+//		uiatest.TestServer(t, uiatest.Server{
+//			Handler: myHomeserver,
+//			NewToken: func(ctx context.Context, t uiatest.NewToken) (string, error) {
+//				return t.Value, myHomeserver.CreateToken(ctx, t.Value, t.Uses, t.Expires)
+//			},
+//		})
+//	}
+//
+// Against a homeserver that runs somewhere, give URL instead of Handler, and
+// instead of NewToken an AdminToken (an access token for the administration that
+// Synapse has) or Tokens (a list of unused single-use tokens). Without Go, the
+// command cmd/uiacheck does the same:
+//
+//	uiacheck -url http://127.0.0.1:8008 -admin-token syt_...
+//
+// # What the levels mean
+//
+// A case is at one of three levels, and says what it stands on:
+//
+//   - [Must]: the case quotes the sentence of the specification or the proposal
+//     that the homeserver breaks.
+//   - [Should]: what is right, but not in its words: a session that the server
+//     never issued is refused, a single-use token makes one account when eight
+//     clients race for it.
+//   - [Client]: a real client, which is named, cannot register, or a real
+//     administration tool cannot manage tokens, otherwise.
+//
+// # What is measured, and what is not
+//
+// Server says what the homeserver offers. A case that needs what is not there is
+// reported as not applicable with the reason, in a Go test as skipped, and never as
+// passed. Tokens that nobody can make, an administration that nobody has a token
+// for, a flow of other stages than the token and m.login.dummy, and all that
+// Server.Lacks lists are such reasons.
+//
+// # What a run does to the homeserver
+//
+// It registers about a hundred accounts named uiatest-..., and deletes the tokens
+// it has made through the administration, not the accounts. It makes at most
+// [MaxGuesses] failed guesses at tokens in all. Cases share nothing, so they run in
+// any order and side by side, but for those of the area "limits", which spend what
+// is left of the guesses and so come last. An answer with status 429 is waited out
+// as long as it asks for, wherever a case does not expect it.
+//
+// # The cases are data
+//
+// [Data] is a file system of JSON files: cases/*.json, and cases.schema.json, a
+// JSON Schema that describes every member, so that the cases can be run by a
+// program in another language. In short: a case is a list of steps; a step is a
+// request and what is expected of its answer. Strings contain variables such as
+// ${session}, saved from an earlier answer, ${user.a}, a username that nobody else
+// uses, ${token.a}, a token that the case declares, and ${guess.a}, a token that
+// does not exist. A step with a member "use" stands for the steps of the sequence
+// of that name (cases/sequences.json), and one with "when" is only for the flow
+// named there: T, the token alone, or TD, the token and then m.login.dummy.
+package uiatest

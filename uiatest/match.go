@@ -1,0 +1,246 @@
+package uiatest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// statuses is one status or several, in JSON a number or a list.
+type statuses []int
+
+func (s *statuses) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '[' {
+		return json.Unmarshal(raw, (*[]int)(s))
+	}
+	*s = make([]int, 1)
+	return json.Unmarshal(raw, &(*s)[0])
+}
+
+func (s statuses) String() string {
+	words := make([]string, len(s))
+	for i, status := range s {
+		words[i] = strconv.Itoa(status)
+	}
+	return strings.Join(words, " or ")
+}
+
+// expect is what is expected of an answer.
+type expect struct {
+	Status  statuses       `json:"status"`
+	Headers map[string]any `json:"headers"`
+	JSON    any            `json:"json"`
+	Body    bodyExpect     `json:"body"`
+}
+
+type bodyExpect struct {
+	Contains []string `json:"contains"`
+	Lacks    []string `json:"lacks"`
+}
+
+// problems returns in which ways the answer is not what is expected. Variables
+// have been put in already.
+func (e *expect) problems(a *answer) (out []string) {
+	if len(e.Status) > 0 && !slices.Contains(e.Status, a.status) {
+		out = append(out, fmt.Sprintf("status %d, want %v", a.status, e.Status))
+	}
+	for name, want := range e.Headers {
+		var got any = absent{}
+		if values := a.header.Values(name); len(values) > 0 {
+			got = strings.Join(values, ", ")
+		}
+		out = append(out, match(http.CanonicalHeaderKey(name), want, got)...)
+	}
+	if e.JSON != nil {
+		if a.jsonErr != nil {
+			out = append(out, "the body is not JSON: "+a.jsonErr.Error())
+		} else {
+			out = append(out, match("", e.JSON, a.json)...)
+		}
+	}
+	for _, want := range e.Body.Contains {
+		if !strings.Contains(string(a.body), want) {
+			out = append(out, fmt.Sprintf("the body does not contain %q", want))
+		}
+	}
+	for _, no := range e.Body.Lacks {
+		if strings.Contains(string(a.body), no) {
+			out = append(out, fmt.Sprintf("the body contains %q", no))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// absent stands for a member or header that is not there.
+type absent struct{}
+
+// match returns in which ways got differs from want. An object in want is matched
+// member by member, and other members may be there too; an object with a member
+// whose name begins with $ is an operator.
+func match(at string, want, got any) []string {
+	if object, ok := want.(map[string]any); ok {
+		for name := range object {
+			if strings.HasPrefix(name, "$") {
+				return matchOperators(at, object, got)
+			}
+		}
+		members, ok := got.(map[string]any)
+		if !ok {
+			return []string{fmt.Sprintf("%s is %s, want an object", place(at), show(got))}
+		}
+		var out []string
+		for name, w := range object {
+			out = append(out, match(at+"."+name, w, member(members, name))...)
+		}
+		return out
+	}
+	if list, ok := want.([]any); ok {
+		items, ok := got.([]any)
+		if !ok || len(items) != len(list) {
+			return []string{fmt.Sprintf("%s is %s, want %s", place(at), show(got), show(want))}
+		}
+		var out []string
+		for i := range list {
+			out = append(out, match(fmt.Sprintf("%s[%d]", at, i), list[i], items[i])...)
+		}
+		return out
+	}
+	if equal(want, got) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is %s, want %s", place(at), show(got), show(want))}
+}
+
+func member(object map[string]any, name string) any {
+	if v, ok := object[name]; ok {
+		return v
+	}
+	return absent{}
+}
+
+func matchOperators(at string, operators map[string]any, got any) (out []string) {
+	for name, arg := range operators {
+		if name == "$optional" {
+			if got != any(absent{}) {
+				out = append(out, match(at, arg, got)...)
+			}
+			continue
+		}
+		if ok, want := operate(at, name, arg, got); !ok {
+			out = append(out, fmt.Sprintf("%s is %s, want %s", place(at), show(got), want))
+		}
+	}
+	return out
+}
+
+// operate reports whether got is as the operator wants it, and in words how.
+func operate(at, name string, arg, got any) (ok bool, want string) {
+	_, gone := got.(absent)
+	list, _ := got.([]any)
+	object, _ := got.(map[string]any)
+	text, _ := got.(string)
+	fits := func(want any) func(any) bool {
+		return func(v any) bool { return len(match(at, want, v)) == 0 }
+	}
+	switch name {
+	case "$absent":
+		return gone, "none"
+	case "$type":
+		return typeOf(got) == arg || arg == "number" && typeOf(got) == "integer", fmt.Sprint("a value of type ", arg)
+	case "$any":
+		return slices.ContainsFunc(arg.([]any), func(w any) bool { return len(match(at, w, got)) == 0 }), "one of " + show(arg)
+	case "$all":
+		return !slices.ContainsFunc(arg.([]any), func(w any) bool { return len(match(at, w, got)) > 0 }), "all of " + show(arg)
+	case "$not":
+		return !fits(arg)(got), "anything but " + show(arg)
+	case "$match":
+		return typeOf(got) == "string" && regexp.MustCompile(arg.(string)).MatchString(text), "a string that matches " + arg.(string)
+	case "$contains":
+		return slices.ContainsFunc(list, fits(arg)), "a list that contains " + show(arg)
+	case "$lacks":
+		return list != nil && !slices.ContainsFunc(list, fits(arg)), "a list without " + show(arg)
+	case "$each":
+		return list != nil && !slices.ContainsFunc(list, func(v any) bool { return !fits(arg)(v) }), "a list of nothing but " + show(arg)
+	case "$only":
+		names := arg.([]any)
+		for member := range object {
+			if !slices.Contains(names, any(member)) {
+				return false, "no member " + strconv.Quote(member)
+			}
+		}
+		return object != nil, "an object with no members but " + show(arg)
+	case "$min", "$max":
+		x, isNumber := number(got)
+		bound, _ := number(arg)
+		return isNumber && (name == "$min" && x.Cmp(bound) >= 0 || name == "$max" && x.Cmp(bound) <= 0),
+			fmt.Sprintf("a number of at %s %v", map[string]string{"$min": "least", "$max": "most"}[name], arg)
+	}
+	return false, "what the operator " + name + " wants, which there is not"
+}
+
+func typeOf(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "boolean"
+	case string:
+		return "string"
+	case json.Number:
+		if !strings.ContainsAny(v.String(), ".eE") {
+			return "integer"
+		}
+		return "number"
+	case []any:
+		return "array"
+	case map[string]any:
+		return "object"
+	}
+	return "absent"
+}
+
+func equal(a, b any) bool {
+	x, xNumber := number(a)
+	y, yNumber := number(b)
+	if xNumber || yNumber {
+		return xNumber && yNumber && x.Cmp(y) == 0
+	}
+	switch a.(type) {
+	case nil, bool, string, absent:
+		return a == b
+	}
+	return show(a) == show(b)
+}
+
+func number(v any) (*big.Rat, bool) {
+	n, ok := v.(json.Number)
+	if !ok || len(n) > 40 || strings.ContainsAny(n.String(), "eE") { // an exponent may stand for gigabytes
+		return nil, false
+	}
+	return new(big.Rat).SetString(n.String())
+}
+
+func place(at string) string {
+	if at == "" {
+		return "the body"
+	}
+	return strings.TrimPrefix(at, ".")
+}
+
+// show writes a value as JSON, shortened.
+func show(v any) string {
+	if _, ok := v.(absent); ok {
+		return "absent"
+	}
+	out := encode(v)
+	if len(out) > 300 {
+		out = append(out[:300:300], "..."...)
+	}
+	return string(out)
+}

@@ -1,0 +1,85 @@
+package uiatest
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func decode(t *testing.T, text string) (v any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	require.NoError(t, decoder.Decode(&v))
+	return v
+}
+
+func TestMatch(t *testing.T) {
+	const body = `{"s":"text","n":3,"f":1.50,"b":true,"z":null,"l":["a","b"],"o":{"x":1},"e":[],"huge":1e999999999}`
+	for _, right := range []string{
+		`{}`, `{"s":"text","n":3}`, `{"n":3.0,"f":1.5}`, `{"z":null,"b":true}`, `{"l":["a","b"],"e":[]}`, `{"o":{"x":1}}`,
+		`{"gone":{"$absent":true}}`, `{"gone":{"$optional":"x"},"s":{"$optional":"text"}}`, `{"s":{"$type":"string"},"n":{"$type":"integer"}}`,
+		`{"n":{"$type":"number"},"f":{"$type":"number"},"b":{"$type":"boolean"},"z":{"$type":"null"},"l":{"$type":"array"},"o":{"$type":"object"}}`,
+		`{"s":{"$any":["x","text"]}}`, `{"gone":{"$any":[{"$absent":true},[]]},"e":{"$any":[{"$absent":true},[]]}}`, `{"s":{"$all":["text",{"$match":"^t"}]}}`,
+		`{"s":{"$not":"x"},"gone":{"$not":"x"}}`, `{"s":{"$match":"ex"}}`, `{"l":{"$contains":"a"}}`, `{"l":{"$lacks":"c"}}`, `{"l":{"$each":{"$type":"string"}}}`,
+		`{"o":{"$only":["x","y"]}}`, `{"n":{"$min":3}}`, `{"n":{"$max":3}}`, `{"huge":1e999999999}`,
+	} {
+		require.Empty(t, match("", decode(t, right), decode(t, body)), right)
+	}
+	for _, wrong := range []string{
+		`[]`, `{"s":"x"}`, `{"n":"3"}`, `{"s":3}`, `{"n":4}`, `{"z":false}`, `{"gone":null}`, `{"z":{"$absent":true}}`, `{"s":{"$optional":"x"}}`,
+		`{"f":{"$type":"integer"}}`, `{"gone":{"$type":"string"}}`, `{"l":["a"]}`, `{"l":["b","a"]}`, `{"o":{"x":2}}`, `{"s":{"a":1}}`,
+		`{"s":{"$any":["x"]}}`, `{"s":{"$all":["text","x"]}}`, `{"s":{"$not":"text"}}`, `{"n":{"$match":"3"}}`, `{"l":{"$contains":"c"}}`,
+		`{"l":{"$lacks":"a"}}`, `{"gone":{"$lacks":"a"}}`, `{"l":{"$each":"a"}}`, `{"gone":{"$each":"a"}}`, `{"o":{"$only":[]}}`, `{"s":{"$only":[]}}`,
+		`{"n":{"$min":4}}`, `{"n":{"$max":2}}`, `{"s":{"$min":1}}`, `{"s":{"$unknown":1}}`, `{"huge":{"$min":1}}`,
+	} {
+		require.NotEmpty(t, match("", decode(t, wrong), decode(t, body)), wrong)
+	}
+}
+
+func TestVariables(t *testing.T) {
+	s := newScope()
+	s.values["session"], s.values["n"], s.values["t.1"] = "a/b c", json.Number("5"), "one"
+	got, err := s.value(decode(t, `{"whole":"${n}","part":"x${n}","q":"${session|query}","p":"${session|path}","u":"${session|upper}","r":"${repeat.3.x}","again":["${user.a}","${user.a}","${user.b}"],"plain":"$5 {a}"}`))
+	require.NoError(t, err)
+	object := got.(map[string]any)
+	again := object["again"].([]any)
+	delete(object, "again")
+	require.Equal(t, map[string]any{"whole": json.Number("5"), "part": "x5", "q": "a%2Fb+c", "p": "a%2Fb%20c", "u": "A/B C", "r": "xxx", "plain": "$5 {a}"}, object)
+	require.Equal(t, again[0], again[1])
+	require.NotEqual(t, again[0], again[2])
+
+	c := s.contestant(1)
+	text, err := c.text("${t.${i}} ${i}")
+	require.NoError(t, err)
+	require.Equal(t, "one 1", text)
+	s.values["session"] = "${n}" // what a homeserver sends is not looked into
+	text, err = s.text("${session}")
+	require.NoError(t, err)
+	require.Equal(t, "${n}", text)
+	for _, wrong := range []string{"${unknown}", "${session|unknown}", "${n|upper}", "${ms.x}", "${repeat.x.y}"} {
+		_, err := s.value(wrong)
+		require.Error(t, err, wrong)
+	}
+}
+
+func TestForm(t *testing.T) {
+	s := newScope()
+	s.page = &answer{path: "/a/b?session=1", body: []byte(`<p><input name=outside><FORM method='POST'
+		action="c?x=1&amp;y=2"><input type=hidden name="h" value="&lt;1"><input type="email" name="mail"><input name="token" value="old"><input name="second"><button name=go value=1>Go</button><button name=no value=2></button></form>`)}
+	m, err := s.submit("a b")
+	require.NoError(t, err)
+	require.Equal(t, "POST /a/c?x=1&y=2", m.method+" "+m.path)
+	require.Equal(t, "go=1&h=%3C1&token=a+b", string(m.body))
+	for _, wrong := range []string{
+		``, `<form method="post"></form>`, `<form><input name="token"></form>`,
+		`<form method="post" action="https://elsewhere.example.org/"><input name="token"></form>`,
+		`<form method="post" action="//elsewhere.example.org/"><input name="token"></form>`, `<form method="post" action=":"><input name="token"></form>`,
+	} {
+		s.page = &answer{path: "/a", body: []byte(wrong)}
+		_, err := s.submit("x")
+		require.Error(t, err, wrong)
+	}
+}

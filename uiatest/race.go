@@ -1,0 +1,142 @@
+package uiatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// contestant takes part in a race.
+type contestant struct {
+	scope *scope
+	last  *answer
+	err   error
+	out   bool // it has not got what it needs for the next step
+}
+
+// race has contestants take the same steps, each step all of them at once, and
+// counts those that come through. An answer with status 429 is a defeat like any
+// other, and never a success.
+func (r *runner) race(ctx context.Context, ra *race, s *scope) error {
+	field := make([]*contestant, ra.Contestants)
+	for i := range field {
+		field[i] = &contestant{scope: s.contestant(i)}
+	}
+	steps, err := r.flat(ra.Steps)
+	if err != nil {
+		return err
+	}
+	for i := range steps {
+		st := &steps[i]
+		if st.When != "" && st.When != r.flow {
+			continue
+		}
+		if st.Set == nil {
+			if err := r.sender.pace(ctx, len(field)); err != nil {
+				return err
+			}
+		}
+		var all sync.WaitGroup
+		for _, c := range field {
+			if !c.out {
+				all.Go(func() { r.advance(ctx, st, c) })
+			}
+		}
+		all.Wait()
+	}
+	return ra.judge(field, s)
+}
+
+// flat puts sequences in place of the steps that use them: contestants go step by
+// step.
+func (r *runner) flat(steps []step) ([]step, error) {
+	var out []step
+	for _, st := range steps {
+		if st.Use == "" {
+			out = append(out, st)
+			continue
+		}
+		inner, err := r.flat(r.suite.sequences[st.Use])
+		if err != nil || inner == nil {
+			return nil, errors.Join(err, fmt.Errorf("there is no sequence %q", st.Use))
+		}
+		out = append(append(out, step{When: st.When, Set: st.With}), inner...)
+	}
+	return out, nil
+}
+
+func (r *runner) advance(ctx context.Context, st *step, c *contestant) {
+	if st.Set != nil {
+		c.err = c.scope.set(st.Set)
+	} else {
+		c.last, c.err = r.ask(ctx, st, c.scope, racing)
+	}
+	c.out = c.err != nil
+}
+
+// judge says whether the race ended as it should.
+func (ra *race) judge(field []*contestant, s *scope) error {
+	var won []*contestant
+	var list []string
+	limited := false
+	others := ra.Others
+	if others == nil {
+		others = statuses{400, 401, 403, 409}
+	}
+	for i, c := range field {
+		var broken *problem
+		switch {
+		case c.err != nil && !errors.As(c.err, &broken):
+			return c.err
+		case c.err == nil:
+			won = append(won, c)
+		case c.last.status == http.StatusTooManyRequests, c.last.status == http.StatusServiceUnavailable:
+			limited = true
+		case !slices.Contains(others, c.last.status):
+			list = append(list, fmt.Sprintf("contestant %d is answered with %d, want success or %v: %s", i, c.last.status, others, broken))
+		}
+	}
+	if len(won) > ra.Most {
+		list = append(list, fmt.Sprintf("%d of %d succeed, want at most %d", len(won), len(field), ra.Most))
+	}
+	if len(won) < ra.Least && !limited {
+		list = append(list, fmt.Sprintf("%d of %d succeed, want at least %d", len(won), len(field), ra.Least))
+	}
+	list = append(list, compare(won, ra.Same, ra.Distinct)...)
+	if len(list) > 0 {
+		return problems(list...)
+	}
+	if len(won) < ra.Least {
+		return notApplicable("the homeserver limits how many requests come at once")
+	}
+	if len(won) > 0 {
+		return s.save(ra.Save, won[0].last)
+	}
+	return nil
+}
+
+// compare says which members of the winners' answers are not the same, or not
+// distinct.
+func compare(won []*contestant, same, distinct []string) (list []string) {
+	values := func(path string) map[string]bool {
+		out := make(map[string]bool)
+		for _, c := range won {
+			out[show(dig(c.last.json, path))] = true
+		}
+		return out
+	}
+	for _, path := range same {
+		if got := values(path); len(got) > 1 {
+			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, want one", len(won), len(got), path))
+		}
+	}
+	for _, path := range distinct {
+		if got := values(path); len(got) < len(won) {
+			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, want as many", len(won), len(got), path))
+		}
+	}
+	return list
+}

@@ -1,0 +1,173 @@
+package uiatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options are the options of [Run]. Nil, and a zero field, mean the default.
+type Options struct {
+	// Match selects cases by name. Nil selects all.
+	Match *regexp.Regexp
+	// Levels selects cases by level. None selects all.
+	Levels []Level
+	// Parallel is how many cases run side by side. Zero means one.
+	Parallel int
+	// Shuffle, if not zero, brings the cases into an order that it determines. Those of
+	// the area "limits" come last in any case.
+	Shuffle uint64
+	// Rate is how many requests are sent per second at most, races excepted, in which
+	// up to eight go out together. Zero means no bound for a Handler, 20 for a URL.
+	Rate float64
+	// Progress is called after each case, one call at a time.
+	Progress func(done, total int, r Report)
+}
+
+// Outcome is how a case ended.
+type Outcome string
+
+// The outcomes of a case.
+const (
+	Passed        Outcome = "passed"
+	Failed        Outcome = "failed"
+	NotApplicable Outcome = "not applicable"
+)
+
+// Report is what became of one case.
+type Report struct {
+	Case
+	Outcome Outcome `json:"outcome"`
+	// Reason is why the case is not applicable.
+	Reason string `json:"reason,omitempty"`
+	// Problems are what was expected of the last answer and is not so.
+	Problems []string `json:"problems,omitempty"`
+	// Exchanges are the requests that were sent and their answers, of a case that failed.
+	Exchanges []Exchange    `json:"exchanges,omitempty"`
+	Took      time.Duration `json:"took_ns"`
+}
+
+// Select returns the cases that the options select.
+func (o *Options) Select() []Case {
+	return slices.DeleteFunc(Cases(), func(c Case) bool {
+		return o.Match != nil && !o.Match.MatchString(c.Name) || len(o.Levels) > 0 && !slices.Contains(o.Levels, c.Level)
+	})
+}
+
+// Run runs the cases and reports on each, in the order of [Cases]. The error says
+// that the homeserver could not be measured, or not to the end: it does not answer,
+// or not as a homeserver does, or ctx has ended. A homeserver that fails is no error.
+func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	r, err := newRunner(ctx, s, opts.Rate)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	cases := opts.Select()
+	reports := make([]Report, len(cases))
+	var first, last []int
+	for i, c := range cases {
+		if c.Area == "limits" {
+			last = append(last, i)
+		} else {
+			first = append(first, i)
+		}
+	}
+	if opts.Shuffle != 0 {
+		shuffle := rand.New(rand.NewPCG(opts.Shuffle, 0))
+		shuffle.Shuffle(len(first), func(i, j int) { first[i], first[j] = first[j], first[i] })
+	}
+	done := 0
+	var mu sync.Mutex
+	one := func(i int) {
+		report := r.run(ctx, &cases[i])
+		mu.Lock()
+		defer mu.Unlock()
+		reports[i] = report
+		done++
+		if opts.Progress != nil && r.failure() == nil {
+			opts.Progress(done, len(cases), report)
+		}
+	}
+	queue := make(chan int)
+	var workers sync.WaitGroup
+	for range max(opts.Parallel, 1) {
+		workers.Go(func() {
+			for i := range queue {
+				one(i)
+			}
+		})
+	}
+	for _, i := range first {
+		queue <- i
+	}
+	close(queue)
+	workers.Wait()
+	for _, i := range last {
+		one(i)
+	}
+	return reports, r.failure()
+}
+
+// run runs one case.
+func (r *runner) run(ctx context.Context, c *Case) (report Report) {
+	report = Report{Case: *c, Outcome: NotApplicable}
+	if err := r.failure(); err != nil {
+		report.Reason = "the run has ended before"
+		return report
+	}
+	if report.Reason = r.missing(c); report.Reason != "" {
+		return report
+	}
+	if left := r.sender.budget.remaining(); left < c.Guesses {
+		report.Reason = fmt.Sprintf("it takes %d failed guesses, and %d are left", c.Guesses, left)
+		return report
+	}
+	begun := time.Now()
+	s := newScope()
+	err := r.play(ctx, c, s)
+	report.Took = time.Since(begun)
+	var broken *problem
+	var inapplicable *inapplicable
+	switch {
+	case err == nil:
+		report.Outcome = Passed
+	case errors.As(err, &broken):
+		report.Outcome, report.Problems = Failed, broken.list
+	case errors.As(err, &inapplicable):
+		report.Reason = inapplicable.reason
+	case ctx.Err() != nil:
+		r.giveUp(fmt.Errorf("uiatest: the run was ended: %w", context.Cause(ctx)))
+		report.Reason = "the run was ended"
+	case errors.Is(err, errNoAnswer) && !r.alive(ctx):
+		r.giveUp(fmt.Errorf("uiatest: the homeserver has stopped answering: %w", err))
+		report.Reason = "the homeserver has stopped answering"
+	default:
+		report.Outcome, report.Problems = Failed, []string{err.Error()}
+	}
+	if report.Outcome == Failed {
+		report.Exchanges = s.log.all
+	}
+	return report
+}
+
+func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
+	s.values["admin_token"] = r.server.AdminToken
+	s.values["password"] = "uiatest-" + random(20)
+	for name, decl := range c.tokens {
+		value, err := r.mint.token(ctx, decl, s)
+		if err != nil {
+			return err
+		}
+		s.values["token."+name] = value
+	}
+	return r.steps(ctx, c.steps, s)
+}

@@ -1,0 +1,177 @@
+package uiatest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"context"
+
+	"github.com/stretchr/testify/require"
+)
+
+const challenge = `{"flows":[{"stages":["m.login.registration_token","m.login.dummy"]}],"params":{},"session":"s"}`
+
+// answering is a homeserver that answers everything alike.
+func answering(status int, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	})
+}
+
+// However a homeserver answers, a run makes at most 50 failed guesses.
+func TestGuessesAreBounded(t *testing.T) {
+	for name, body := range map[string]string{
+		"every guess is wrong": strings.TrimSuffix(challenge, "}") + `,"errcode":"M_UNAUTHORIZED","error":"no","valid":false}`,
+		"and forbidden":        `{"errcode":"M_FORBIDDEN","flows":[{"stages":["m.login.registration_token"]}],"session":"s"}`,
+	} {
+		for _, parallel := range []int{1, 8} {
+			t.Run(fmt.Sprint(name, " ", parallel), func(t *testing.T) {
+				var guesses, requests atomic.Int64
+				count := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					raw, _ := io.ReadAll(r.Body)
+					var sent struct{ Auth struct{ Token any } }
+					_ = json.Unmarshal(raw, &sent)
+					requests.Add(1)
+					if strings.Contains(r.URL.String(), "/validity?") || sent.Auth.Token != nil {
+						guesses.Add(1)
+					}
+					answering(http.StatusUnauthorized, body).ServeHTTP(w, r)
+				})
+				reports, err := Run(t.Context(), Server{Handler: count, NewToken: given}, &Options{Parallel: parallel, Shuffle: 7})
+				require.NoError(t, err)
+				require.LessOrEqual(t, guesses.Load(), int64(MaxGuesses))
+				require.Greater(t, guesses.Load(), int64(MaxGuesses-8), "they are made use of")
+				require.Greater(t, requests.Load(), int64(200))
+				used := 0
+				for _, r := range reports {
+					require.NotEmpty(t, r.Outcome)
+					if strings.Contains(r.Reason, "guesses") {
+						used++
+					}
+				}
+				require.NotZero(t, used, "what could not be asked any more is not applicable")
+			})
+		}
+	}
+}
+
+func given(_ context.Context, t NewToken) (string, error) { return t.Value, nil }
+
+// A status of 429 is waited out, by all requests, for as long as it says.
+func TestLimitsAreHonoured(t *testing.T) {
+	for name, body := range map[string]string{"retry_after_ms": `{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":30000}`, "Retry-After": `{}`} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var requests atomic.Int64
+				begun := time.Now()
+				server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if n := requests.Add(1); n > 2 && time.Since(begun) < 30*time.Second {
+						w.Header().Set("Retry-After", "30")
+						answering(http.StatusTooManyRequests, body).ServeHTTP(w, r)
+						return
+					}
+					answering(http.StatusUnauthorized, challenge).ServeHTTP(w, r)
+				})
+				opts := &Options{Parallel: 4, Match: regexp.MustCompile("^uia/(no-auth-is-401|params-is|session-is|flows-are|never-succeeds)")}
+				reports, err := Run(t.Context(), Server{Handler: server}, opts)
+				require.NoError(t, err)
+				require.Len(t, reports, 5)
+				for _, r := range reports {
+					require.Equal(t, Passed, r.Outcome, "%s %v", r.Reason, r.Problems)
+				}
+				require.GreaterOrEqual(t, time.Since(begun), 30*time.Second)
+				require.Less(t, time.Since(begun), 31*time.Second)
+				require.LessOrEqual(t, requests.Load(), int64(1+5+4), "none is sent before the time")
+			})
+		})
+	}
+}
+
+// Requests go out at the rate that is asked for, and races are not drawn out.
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		opts := &Options{Rate: 2, Parallel: 8, Match: regexp.MustCompile("^(uia/no-auth-is-401|races/sessions-opened-at-once-differ)$")}
+		_, err := Run(t.Context(), Server{Handler: answering(http.StatusUnauthorized, challenge)}, opts)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Since(begun), 500*time.Millisecond)
+		require.LessOrEqual(t, time.Since(begun), 5*time.Second)
+	})
+}
+
+func TestNotApplicable(t *testing.T) {
+	open := answering(http.StatusUnauthorized, challenge)
+	for name, test := range map[string]struct {
+		server Server
+		run    string
+		want   string
+	}{
+		"no tokens":      {Server{Handler: open}, "token/a-valid-token", "no way to make registration tokens"},
+		"of another use": {Server{Handler: open, Tokens: []string{"a"}}, "token/a-limit-of-two", "the case needs another kind"},
+		"no admin":       {Server{Handler: open}, "admin/the-list$", "there is no access token for it"},
+		"lacks":          {Server{Handler: open, Lacks: []string{"available"}}, "available/a-free", "does not offer available"},
+		"other flow":     {Server{Handler: open, Flows: [][]string{{typeToken}}, Tokens: []string{"a"}}, "uia/a-passed-stage", "the flow is m.login.registration_token, not"},
+		"unknown flow":   {Server{Handler: open, Flows: [][]string{{"m.login.sso"}}, Tokens: []string{"a"}}, "token/a-valid-token", "no flow of"},
+		"open":           {Server{Handler: open}, "closed/register-is-403", "registration is open"},
+		"closed":         {Server{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`)}, "uia/no-auth", "registration is closed"},
+		"no limit":       {Server{Handler: open}, "limits/the-stage", "no status 429 within 50 requests"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reports, err := Run(t.Context(), test.server, &Options{Match: regexp.MustCompile("^" + test.run)})
+			require.NoError(t, err)
+			require.Len(t, reports, 1)
+			require.Equal(t, NotApplicable, reports[0].Outcome, reports[0].Problems)
+			require.Contains(t, reports[0].Reason, test.want)
+		})
+	}
+}
+
+// A homeserver on which registration is closed is measured by the cases about that.
+func TestClosed(t *testing.T) {
+	for _, server := range []Server{
+		{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`)},
+		{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`), Closed: true},
+	} {
+		reports, err := Run(t.Context(), server, &Options{Match: regexp.MustCompile("^closed/"), Levels: []Level{Must}})
+		require.NoError(t, err)
+		for _, r := range reports {
+			require.Equal(t, Passed, r.Outcome, "%v", r.Problems)
+		}
+	}
+}
+
+func TestHandlers(t *testing.T) {
+	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a mistake") })
+	_, err := Run(t.Context(), Server{Handler: panics}, nil)
+	require.ErrorContains(t, err, "the handler panicked: a mistake")
+
+	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<16))
+		}
+	})
+	_, err = Run(t.Context(), Server{Handler: endless}, nil)
+	require.ErrorContains(t, err, "the answer is longer")
+
+	synctest.Test(t, func(t *testing.T) {
+		hangs := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		_, err := Run(t.Context(), Server{Handler: hangs}, nil)
+		require.ErrorContains(t, err, "no answer within 45s")
+	})
+
+	for _, wrong := range []Server{{}, {Handler: panics, URL: "http://x"}, {URL: "x"}, {Handler: panics, Lacks: []string{"x"}}} {
+		_, err := Run(t.Context(), wrong, nil)
+		require.Error(t, err)
+	}
+}

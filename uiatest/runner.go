@@ -1,0 +1,113 @@
+package uiatest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// runner runs cases against one homeserver.
+type runner struct {
+	server Server
+	sender *sender
+	mint   *mint
+	suite  *suite
+	flow   string // "T", "TD" or ""
+
+	mu   sync.Mutex
+	fail error // why the run cannot go on
+}
+
+func newRunner(ctx context.Context, s Server, rate float64) (*runner, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	suite, err := load()
+	if err != nil {
+		return nil, err
+	}
+	if rate <= 0 && s.URL != "" {
+		rate = 20
+	}
+	r := &runner{server: s, suite: suite}
+	r.sender = &sender{client: newClient(&s), base: s.base(), budget: newBudget(MaxGuesses)}
+	if rate > 0 {
+		r.sender.every = time.Duration(float64(time.Second) / rate)
+	}
+	r.mint = &mint{server: &r.server, sender: r.sender}
+	if err := r.look(ctx); err != nil {
+		r.sender.client.CloseIdleConnections()
+		return nil, fmt.Errorf("uiatest: %w", err)
+	}
+	r.flow = flowOf(r.server.Flows)
+	return r, nil
+}
+
+// registerPath is where accounts are made.
+const registerPath = "/_matrix/client/v3/register"
+
+// look looks at whether there is a homeserver that can be measured, and at its
+// flows.
+func (r *runner) look(ctx context.Context) error {
+	m := &message{method: http.MethodPost, path: registerPath, body: []byte("{}"),
+		header: http.Header{"Content-Type": {"application/json"}}}
+	a, err := r.sender.send(ctx, m, patient)
+	if err != nil {
+		return fmt.Errorf("the homeserver cannot be measured: %w", err)
+	}
+	object, ok := a.json.(map[string]any)
+	if !ok {
+		return fmt.Errorf("this is not a homeserver: POST %s is answered with %d, and not with a JSON object but with %s %q",
+			registerPath, a.status, a.header.Get("Content-Type"), shorten(string(a.body), 80))
+	}
+	switch {
+	case a.status == http.StatusNotFound || a.status >= 500:
+		return fmt.Errorf("the homeserver cannot be measured: POST %s is answered with %d %s", registerPath, a.status, shorten(string(a.body), 200))
+	case a.status == http.StatusForbidden:
+		r.server.Closed = true
+	}
+	if r.server.Flows == nil {
+		var challenge struct{ Flows []struct{ Stages []string } }
+		if json.Unmarshal(encode(object), &challenge) == nil {
+			for _, flow := range challenge.Flows {
+				r.server.Flows = append(r.server.Flows, flow.Stages)
+			}
+		}
+	}
+	return nil
+}
+
+// alive reports whether the homeserver answers anything at all.
+func (r *runner) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := r.sender.send(ctx, &message{method: http.MethodGet, path: "/_matrix/client/versions"}, once)
+	return err == nil
+}
+
+func (r *runner) giveUp(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail == nil {
+		r.fail = err
+	}
+}
+
+func (r *runner) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fail
+}
+
+// close leaves the homeserver as tidy as it can be left.
+func (r *runner) close() {
+	if r.failure() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		r.mint.clean(ctx)
+	}
+	r.sender.client.CloseIdleConnections()
+}

@@ -1,0 +1,202 @@
+package uiatest
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// scope is the variables of a case. Those of a contestant of a race begin as those
+// of the case; the ones that are made up, such as usernames, they share.
+type scope struct {
+	values map[string]any
+	made   *madeUp
+	number string    // of the contestant or the repetition; "" if there is none
+	page   *answer   // the last answer that was HTML
+	log    *exchange // what has been sent
+}
+
+// madeUp is what was made up for a case.
+type madeUp struct {
+	mu     sync.Mutex
+	values map[string]string
+}
+
+// exchange is what a case has sent, and what came back.
+type exchange struct {
+	mu  sync.Mutex
+	all []Exchange
+}
+
+func (x *exchange) add(e Exchange) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.all) < 64 {
+		x.all = append(x.all, e)
+	}
+}
+
+func newScope() *scope {
+	return &scope{values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}}
+}
+
+// contestant returns a scope for one that takes part in a race.
+func (s *scope) contestant(i int) *scope {
+	c := *s
+	c.values = maps.Clone(s.values)
+	c.number = strconv.Itoa(i)
+	return &c
+}
+
+var variable = regexp.MustCompile(`\$\{([^{}]+)\}`)
+
+// text puts the variables into a string.
+func (s *scope) text(in string) (string, error) {
+	var failed error
+	out := variable.ReplaceAllStringFunc(s.numbered(in), func(ref string) string {
+		v, err := s.lookup(ref[2 : len(ref)-1])
+		if err != nil {
+			failed = err
+		}
+		if t, ok := v.(string); ok {
+			return t
+		}
+		return string(encode(v))
+	})
+	return out, failed
+}
+
+func (s *scope) numbered(in string) string {
+	if s.number == "" {
+		return in
+	}
+	return strings.ReplaceAll(in, "${i}", s.number)
+}
+
+// value puts the variables into every string of a JSON value. A string that is
+// nothing but a variable becomes its value.
+func (s *scope) value(in any) (any, error) {
+	switch v := in.(type) {
+	case string:
+		v = s.numbered(v)
+		if whole := variable.FindString(v); whole == v && v != "" {
+			return s.lookup(v[2 : len(v)-1])
+		}
+		return s.text(v)
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			var err error
+			if out[i], err = s.value(v[i]); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name := range v {
+			key, err := s.text(name)
+			if err != nil {
+				return nil, err
+			}
+			if out[key], err = s.value(v[name]); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	return in, nil
+}
+
+// lookup returns the value of what stands between ${ and }: a variable, perhaps
+// with filters.
+func (s *scope) lookup(ref string) (any, error) {
+	name, filters, _ := strings.Cut(ref, "|")
+	v, err := s.variable(name)
+	if err != nil {
+		return nil, err
+	}
+	for filter := range strings.SplitSeq(filters, "|") {
+		t, ok := v.(string)
+		if filter == "" {
+			continue
+		}
+		if !ok {
+			return nil, fmt.Errorf("${%s}: not a string", ref)
+		}
+		switch filter {
+		case "query":
+			v = url.QueryEscape(t)
+		case "path":
+			v = url.PathEscape(t)
+		case "upper":
+			v = strings.ToUpper(t)
+		default:
+			return nil, fmt.Errorf("${%s}: there is no filter %s", ref, filter)
+		}
+	}
+	return v, nil
+}
+
+func (s *scope) variable(name string) (any, error) {
+	if v, ok := s.values[name]; ok {
+		return v, nil
+	}
+	kind, arg, _ := strings.Cut(name, ".")
+	switch kind {
+	case "user":
+		return s.madeUp(name, "uiatest-"+random(12)), nil
+	case "guess":
+		return s.madeUp(name, "uiatest-guess-"+random(16)), nil
+	case "random":
+		return s.madeUp(name, random(20)), nil
+	case "ms":
+		n, err := strconv.ParseInt(arg, 10, 64)
+		return json.Number(strconv.FormatInt(time.Now().UnixMilli()+n, 10)), err
+	case "repeat":
+		count, what, _ := strings.Cut(arg, ".")
+		n, err := strconv.Atoi(count)
+		return strings.Repeat(what, n), err
+	}
+	return nil, fmt.Errorf("${%s}: there is no such variable", name)
+}
+
+// madeUp returns what was made up under this name before, or else fresh.
+func (s *scope) madeUp(name, fresh string) string {
+	s.made.mu.Lock()
+	defer s.made.mu.Unlock()
+	if v, ok := s.made.values[name]; ok {
+		return v
+	}
+	s.made.values[name] = fresh
+	return fresh
+}
+
+// random returns n random characters of a-z and 2-7.
+func random(n int) string { return strings.ToLower(rand.Text())[:n] }
+
+// dig returns what stands at a dotted path of a JSON value.
+func dig(v any, path string) any {
+	for name := range strings.SplitSeq(path, ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			v = member(at, name)
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(at) {
+				return absent{}
+			}
+			v = at[i]
+		default:
+			return absent{}
+		}
+	}
+	return v
+}

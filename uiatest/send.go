@@ -1,0 +1,138 @@
+package uiatest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// requestTimeout is how long an answer may take. A final request may wait for
+// another one of its session, and does so for half a minute in some homeservers.
+const requestTimeout = 45 * time.Second
+
+// maxRetries is how often a request is repeated that was answered with 429.
+const maxRetries = 20
+
+// sender sends requests at a bounded rate, and counts guesses.
+type sender struct {
+	client *http.Client
+	base   string
+	every  time.Duration // at the least between two requests; zero means at once
+	budget *budget
+
+	mu   sync.Mutex
+	next time.Time // when the next request may be sent
+}
+
+// manner is how a request is sent.
+type manner int
+
+const (
+	patient manner = iota // an answer with status 429 is waited out
+	once                  // it is an answer like any other
+	racing                // and pace has been called already
+)
+
+// pace waits until the next request may be sent, or the next n of them at once.
+func (s *sender) pace(ctx context.Context, n int) error {
+	s.mu.Lock()
+	now := time.Now()
+	at := s.next
+	if at.Before(now) {
+		at = now
+	}
+	s.next = at.Add(time.Duration(n) * s.every)
+	s.mu.Unlock()
+	if deadline, ok := ctx.Deadline(); ok && at.After(deadline) {
+		return notApplicable(fmt.Sprintf("the homeserver asks to wait for %v, which is longer than the run may take", at.Sub(now).Round(time.Second)))
+	}
+	return sleep(ctx, at.Sub(now))
+}
+
+// holdBack keeps every request back for a while, as the homeserver has asked.
+func (s *sender) holdBack(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := time.Now().Add(d); at.After(s.next) {
+		s.next = at
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send sends a request.
+func (s *sender) send(ctx context.Context, m *message, how manner) (*answer, error) {
+	for range maxRetries {
+		if how != racing {
+			if err := s.pace(ctx, 1); err != nil {
+				return nil, err
+			}
+		}
+		a, err := s.roundTrip(ctx, m)
+		if err != nil || how != patient || a.status != http.StatusTooManyRequests {
+			return a, err
+		}
+		s.holdBack(a.retryAfter())
+	}
+	return nil, notApplicable(fmt.Sprintf("the homeserver has answered %d times with status 429", maxRetries))
+}
+
+func (s *sender) roundTrip(ctx context.Context, m *message) (a *answer, err error) {
+	if guess(m) {
+		settle, err := s.budget.charge(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { settle(failedGuess(m, a)) }()
+	}
+	timed, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(timed, m.method, s.base+m.path, bytes.NewReader(m.body))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(r.Header, m.header)
+	if r.Header.Get("User-Agent") == "" {
+		r.Header.Set("User-Agent", "uiatest")
+	}
+	response, err := s.client.Do(r)
+	if err != nil {
+		if timed.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no answer within %v", requestTimeout)
+		}
+		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	defer response.Body.Close()
+	a, err = readAnswer(m, response)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	return a, err
+}
+
+// errNoAnswer says that a request was not answered, or not to its end.
+var errNoAnswer = errors.New("no answer")
+
+// inapplicable is why a case does not apply.
+type inapplicable struct{ reason string }
+
+func (e *inapplicable) Error() string { return e.reason }
+
+func notApplicable(reason string) error { return &inapplicable{reason} }

@@ -1,0 +1,144 @@
+package uiatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Server is a homeserver under test, and what it offers.
+type Server struct {
+	// Handler is a homeserver in this process, URL one that listens: the address that
+	// stands before /_matrix. One of the two is required.
+	Handler http.Handler
+	URL     string
+
+	// NewToken makes a registration token. Nil means that they are made with
+	// AdminToken, or taken from Tokens.
+	NewToken func(ctx context.Context, t NewToken) (string, error)
+	// AdminToken is an access token for /_synapse/admin/v1/registration_tokens. Empty
+	// means that the homeserver has no such administration: its cases do not apply.
+	AdminToken string
+	// Tokens are unused tokens of one use each. Cases that need another kind of token,
+	// or come when all are taken, do not apply.
+	Tokens []string
+
+	// Flows are the flows of POST /register. Nil means that the homeserver is asked.
+	// Cases that register take the first flow that consists of the token stage
+	// (T), or of the token stage and m.login.dummy (TD).
+	Flows [][]string
+	// Closed says that registration is off: only the cases about that apply.
+	Closed bool
+	// Lacks lists what the homeserver does not offer, of "validity",
+	// "validity-unstable", "available", "fallback", "whoami", "login", "versions" and
+	// "server_version".
+	Lacks []string
+}
+
+// NewToken is a registration token to be made for a case.
+type NewToken struct {
+	// Value is the token. It is within the grammar and has never been used.
+	Value string
+	// Uses is how many accounts it makes; nil means any number.
+	Uses *int64
+	// Expires is when it expires, in the past for some cases; zero means never.
+	Expires time.Time
+}
+
+// The stages that the kit can complete.
+const (
+	typeToken = "m.login.registration_token"
+	typeDummy = "m.login.dummy"
+)
+
+// check returns what is wrong with the description.
+func (s *Server) check() error {
+	var errs []error
+	if (s.Handler == nil) == (s.URL == "") {
+		errs = append(errs, errors.New("uiatest: Server needs either Handler or URL"))
+	}
+	if s.URL != "" {
+		u, err := url.Parse(s.URL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+			errs = append(errs, fmt.Errorf("uiatest: %q is not the address of a homeserver, such as http://127.0.0.1:8008", s.URL))
+		}
+	}
+	for _, name := range s.Lacks {
+		if !slices.Contains(features, name) {
+			errs = append(errs, fmt.Errorf("uiatest: Server.Lacks: nothing is called %q", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// base is the address of the homeserver, without a slash at its end.
+func (s *Server) base() string {
+	if s.Handler != nil {
+		return "http://uiatest.invalid"
+	}
+	return strings.TrimRight(s.URL, "/")
+}
+
+// flowOf returns the name of the first flow that the kit can complete: "T", "TD",
+// or "" if there is none.
+func flowOf(flows [][]string) string {
+	for _, flow := range flows {
+		switch {
+		case slices.Equal(flow, []string{typeToken}):
+			return "T"
+		case slices.Equal(flow, []string{typeToken, typeDummy}):
+			return "TD"
+		}
+	}
+	return ""
+}
+
+// missing returns why a case does not apply; "" if it does.
+func (r *runner) missing(c *Case) string {
+	s := &r.server
+	if s.Closed != c.needs("closed") {
+		if s.Closed {
+			return "registration is closed"
+		}
+		return "registration is open"
+	}
+	for _, need := range c.Needs {
+		if slices.Contains(s.Lacks, need) {
+			return "the homeserver does not offer " + need
+		}
+		switch need {
+		case "admin":
+			if s.AdminToken == "" {
+				return "no administration: there is no access token for it"
+			}
+		case "token":
+			if r.flow == "" {
+				return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
+			}
+		case "T", "TD":
+			if r.flow != need {
+				return "the flow is " + r.flowName() + ", not " + flowNames[need]
+			}
+		}
+	}
+	for _, t := range c.tokens {
+		if why := r.cannotMake(t); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+var flowNames = map[string]string{"T": typeToken, "TD": typeToken + ", " + typeDummy}
+
+func (r *runner) flowName() string {
+	if r.flow == "" {
+		return "another one"
+	}
+	return flowNames[r.flow]
+}

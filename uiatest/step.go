@@ -1,0 +1,214 @@
+package uiatest
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// problem is what is wrong with an answer.
+type problem struct{ list []string }
+
+func (p *problem) Error() string { return strings.Join(p.list, "; ") }
+
+func problems(list ...string) error { return &problem{list} }
+
+// steps takes the steps of a case one after the other.
+func (r *runner) steps(ctx context.Context, steps []step, s *scope) error {
+	for i := range steps {
+		if err := r.step(ctx, &steps[i], s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) step(ctx context.Context, st *step, s *scope) error {
+	if st.When != "" && st.When != r.flow {
+		return nil
+	}
+	switch {
+	case st.Use != "":
+		if err := s.set(st.With); err != nil {
+			return err
+		}
+		sequence, ok := r.suite.sequences[st.Use]
+		if !ok {
+			return fmt.Errorf("there is no sequence %q", st.Use)
+		}
+		return r.steps(ctx, sequence, s)
+	case st.Set != nil:
+		return s.set(st.Set)
+	case st.Race != nil:
+		return r.race(ctx, st.Race, s)
+	case st.Until != nil:
+		return r.until(ctx, st, s)
+	}
+	_, err := r.ask(ctx, st, s, patient)
+	return err
+}
+
+// until repeats a request until it gets the status that it is after.
+func (r *runner) until(ctx context.Context, st *step, s *scope) error {
+	for i := range st.Until.Times {
+		again := s.contestant(i)
+		plain := *st
+		plain.Expect = nil
+		a, err := r.ask(ctx, &plain, again, once)
+		if err != nil {
+			return err
+		}
+		if a.status == st.Until.Status {
+			return r.judge(st, a, s)
+		}
+	}
+	return notApplicable(fmt.Sprintf("no status %d within %d requests", st.Until.Status, st.Until.Times))
+}
+
+// set sets variables. All are worked out before the first is set.
+func (s *scope) set(values map[string]any) error {
+	worked, err := s.value(values)
+	if err != nil {
+		return err
+	}
+	object, _ := worked.(map[string]any)
+	maps.Copy(s.values, object)
+	return nil
+}
+
+// ask sends the request of a step and judges the answer.
+func (r *runner) ask(ctx context.Context, st *step, s *scope, how manner) (*answer, error) {
+	m, err := s.message(st)
+	if err != nil {
+		return nil, err
+	}
+	if how == patient && st.Expect != nil && slices.Contains(st.Expect.Status, http.StatusTooManyRequests) {
+		how = once
+	}
+	a, err := r.sender.send(ctx, m, how)
+	s.log.add(newExchange(m, a, err, r.server.AdminToken))
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
+		s.page = a
+	}
+	return a, r.judge(st, a, s)
+}
+
+// judge compares an answer with what the step expects, and saves what it saves.
+func (r *runner) judge(st *step, a *answer, s *scope) error {
+	if st.Expect != nil {
+		want, err := s.expect(st.Expect)
+		if err != nil {
+			return err
+		}
+		if list := want.problems(a); len(list) > 0 {
+			return problems(list...)
+		}
+	}
+	return s.save(st.Save, a)
+}
+
+// expect puts the variables into an expectation.
+func (s *scope) expect(e *expect) (out expect, err error) {
+	out.Status = e.Status
+	if out.JSON, err = s.value(e.JSON); err != nil {
+		return out, err
+	}
+	headers := make(map[string]any, len(e.Headers))
+	for name, want := range e.Headers {
+		if headers[name], err = s.value(want); err != nil {
+			return out, err
+		}
+	}
+	out.Headers = headers
+	for list, into := range map[*[]string]*[]string{&e.Body.Contains: &out.Body.Contains, &e.Body.Lacks: &out.Body.Lacks} {
+		for _, text := range *list {
+			worked, err := s.text(text)
+			if err != nil {
+				return out, err
+			}
+			*into = append(*into, worked)
+		}
+	}
+	return out, nil
+}
+
+// save sets variables from an answer.
+func (s *scope) save(names map[string]string, a *answer) error {
+	for name, path := range names {
+		v := dig(a.json, path)
+		if _, gone := v.(absent); gone || v == nil {
+			return problems(fmt.Sprintf("there is no %s", path))
+		}
+		s.values[name] = v
+	}
+	return nil
+}
+
+// message makes the request of a step.
+func (s *scope) message(st *step) (*message, error) {
+	request := st.Request
+	if st.Fill != "" {
+		return s.submit(st.Fill)
+	}
+	m := &message{header: make(http.Header)}
+	line, err := s.text(request)
+	if err != nil {
+		return nil, err
+	}
+	m.method, m.path, _ = strings.Cut(line, " ")
+	switch {
+	case st.JSON != nil:
+		v, err := s.value(st.JSON)
+		if err != nil {
+			return nil, err
+		}
+		m.body = encode(v)
+		m.header.Set("Content-Type", "application/json")
+	case st.Body != "":
+		text, err := s.text(st.Body)
+		if err != nil {
+			return nil, err
+		}
+		m.body = []byte(text)
+		m.header.Set("Content-Type", "application/json")
+	case st.Base64 != "":
+		if m.body, err = base64.StdEncoding.DecodeString(st.Base64); err != nil {
+			return nil, err
+		}
+		m.header.Set("Content-Type", "application/json")
+	case st.Form != nil:
+		form := make(url.Values)
+		for name, value := range st.Form {
+			text, err := s.text(value)
+			if err != nil {
+				return nil, err
+			}
+			form.Set(name, text)
+		}
+		m.body = []byte(form.Encode())
+		m.header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if st.Bearer != "" {
+		token, err := s.text(st.Bearer)
+		if err != nil {
+			return nil, err
+		}
+		m.header.Set("Authorization", "Bearer "+token)
+	}
+	for name, value := range st.Headers {
+		text, err := s.text(value)
+		if err != nil {
+			return nil, err
+		}
+		m.header.Set(name, text)
+	}
+	return m, nil
+}

@@ -1,0 +1,112 @@
+package uiatest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// adminPath is Synapse's administration of registration tokens.
+const adminPath = "/_synapse/admin/v1/registration_tokens"
+
+// mint makes tokens for cases, in the way that the homeserver offers.
+type mint struct {
+	server *Server
+	sender *sender
+
+	mu    sync.Mutex
+	given int      // of Server.Tokens
+	made  []string // through the administration, to be deleted at the end
+}
+
+// cannotMake returns why a token cannot be made; "" if it can.
+func (r *runner) cannotMake(t tokenDecl) string {
+	s := &r.server
+	switch {
+	case s.NewToken != nil || s.AdminToken != "":
+		return ""
+	case len(s.Tokens) == 0:
+		return "no way to make registration tokens"
+	case t.Expired, t.Unlimited, t.Value != "", t.Uses != nil && *t.Uses != 1:
+		return "the tokens that were given are of one use each, and the case needs another kind"
+	}
+	return ""
+}
+
+// token makes a token.
+func (m *mint) token(ctx context.Context, d tokenDecl, s *scope) (string, error) {
+	t := NewToken{Uses: d.Uses}
+	switch {
+	case d.Unlimited:
+		t.Uses = nil
+	case d.Uses == nil:
+		t.Uses = new(int64(1))
+	}
+	t.Value = "uiatest-" + random(16)
+	if d.Value != "" {
+		var err error
+		if t.Value, err = s.text(d.Value); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case m.server.NewToken != nil:
+		if d.Expired {
+			t.Expires = time.Now().Add(-time.Minute)
+		}
+		return m.server.NewToken(ctx, t)
+	case m.server.AdminToken != "":
+		return m.administered(ctx, t, d.Expired)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.given == len(m.server.Tokens) {
+		return "", notApplicable(fmt.Sprintf("all of the %d tokens that were given are used", m.given))
+	}
+	m.given++
+	return m.server.Tokens[m.given-1], nil
+}
+
+// administered makes a token through the administration, which refuses to make one
+// that has expired already: it is made to expire, and waited for.
+func (m *mint) administered(ctx context.Context, t NewToken, expired bool) (string, error) {
+	body := map[string]any{"token": t.Value, "uses_allowed": t.Uses, "expiry_time": nil}
+	expires := time.Now().Add(1500 * time.Millisecond)
+	if expired {
+		body["expiry_time"] = expires.UnixMilli()
+	}
+	a, err := m.sender.send(ctx, m.request(http.MethodPost, adminPath+"/new", encode(body)), patient)
+	if err != nil {
+		return "", err
+	}
+	var made struct{ Token string }
+	if json.Unmarshal(a.body, &made) != nil || a.status != http.StatusOK || made.Token != t.Value {
+		return "", fmt.Errorf("the administration does not make a token: %d %s", a.status, shorten(string(a.body), 300))
+	}
+	m.mu.Lock()
+	m.made = append(m.made, t.Value)
+	m.mu.Unlock()
+	if expired {
+		return t.Value, sleep(ctx, time.Until(expires.Add(500*time.Millisecond)))
+	}
+	return t.Value, nil
+}
+
+func (m *mint) request(method, path string, body []byte) *message {
+	return &message{method: method, path: path, body: body, header: http.Header{
+		"Authorization": {"Bearer " + m.server.AdminToken}, "Content-Type": {"application/json"},
+	}}
+}
+
+// clean deletes the tokens that were made through the administration.
+func (m *mint) clean(ctx context.Context) {
+	for _, value := range m.made {
+		if _, err := m.sender.send(ctx, m.request(http.MethodDelete, adminPath+"/"+url.PathEscape(value), nil), patient); err != nil {
+			return
+		}
+	}
+}
