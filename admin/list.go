@@ -13,7 +13,7 @@ const (
 	// maxOffset bounds a from that is a number.
 	maxOffset = 10_000
 	// maxParts bounds how many pages of the store one answer is made of.
-	maxParts = 5
+	maxParts = 3
 )
 
 // page is a page of tokens.
@@ -36,7 +36,9 @@ type listing struct {
 	uia.TokenQuery
 	name   string // what its pages have in common
 	offset int    // from, if it is a number
-	paged  bool   // from is the next_token of a page
+	// follows says that the client knows of next_token: it has followed one, or asks
+	// for a label, which is ours.
+	follows bool
 }
 
 func (h *handler) list(r *request) (any, error) {
@@ -79,6 +81,7 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 		return l, err
 	}
 	l.LabelPrefix = q.Get("label")
+	l.follows = l.LabelPrefix != ""
 	l.Order = orders[q.Get("order_by")]
 	l.Descending = q.Get("dir") == "b"
 	l.name = fmt.Sprintf("tokens %d %t %q %q", l.Order, l.Descending, q.Get("valid"), l.LabelPrefix)
@@ -90,7 +93,7 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 			return l, invalid(fmt.Sprintf("from can count at most %d tokens: use next_token", maxOffset))
 		}
 	default:
-		l.After, l.paged = new(uia.TokenCursor), true
+		l.After, l.follows = new(uia.TokenCursor), true
 		err = h.open(l.name, from, l.After)
 	}
 	return l, err
@@ -114,7 +117,7 @@ func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.T
 		skip -= skipped
 		out.Tokens = append(out.Tokens, found.Tokens[skipped:]...)
 		out.Next, q.After = found.Next, found.Next
-		if l.paged || found.Next == nil || len(out.Tokens) == want || skip == 0 && part >= maxParts-1 {
+		if found.Next == nil || len(out.Tokens) == want || skip == 0 && (l.follows || part >= maxParts-1) {
 			break
 		}
 	}
