@@ -35,7 +35,7 @@ type mutant struct {
 
 // mutants are the broken homeservers.
 var mutants = slices.Concat(sessionMutants, protocolMutants, tokenMutants, validityMutants, registrationMutants,
-	inputMutants, fallbackMutants, adminMutants, limitMutants)
+	inputMutants, fallbackMutants, deviceMutants, adminMutants, limitMutants)
 
 // backend is what a mutant has at hand.
 type backend struct {
