@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -55,6 +56,14 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	assert.NotContains(t, err.Error(), "OldSecrets[0]")
+}
+
+// A store may forget what is a day old, and no session may outlive that.
+func TestNewRefusesSessionsThatOutliveTheirStore(t *testing.T) {
+	_, err := uia.New(uia.Config{Secret: secret, Sessions: memstore.New(nil), SessionTTL: 12 * time.Hour})
+	require.NoError(t, err)
+	_, err = uia.New(uia.Config{Secret: secret, Sessions: memstore.New(nil), SessionTTL: 12*time.Hour + 1})
+	require.ErrorContains(t, err, "SessionTTL is more than 12h0m0s")
 }
 
 func TestNewFlows(t *testing.T) {

@@ -30,7 +30,8 @@ type Error struct {
 	spec.MatrixError     // errcode and error, as the client sees them
 	// RetryAfter, if not zero, is told as retry_after_ms and in Retry-After.
 	RetryAfter time.Duration
-	// Cause is logged and never sent. Nil if there is nothing to log.
+	// Cause is never sent. With a status of 500 or above it is logged. Nil if there
+	// is none.
 	Cause error
 }
 

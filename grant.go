@@ -55,7 +55,7 @@ type Grant struct {
 	used     bool
 }
 
-// Session returns the session as this request sees it.
+// Session returns the session as this request sees it before Finish is called.
 func (g *Grant) Session() *Session { return g.v.s }
 
 // Finish runs the operation once per session and returns its response: concurrent

@@ -51,7 +51,8 @@ func (s *Session) Param(name string, into any) (bool, error) {
 }
 
 // Result returns what the stage of this type left when it was completed, nil if
-// it left nothing or is not completed.
+// it left nothing or is not completed. The operation is where to read it: nothing
+// of it is kept once that has taken effect.
 func (s *Session) Result(authType string) json.RawMessage {
 	for _, c := range s.completed {
 		if c.Type == authType {

@@ -254,7 +254,8 @@ type UsePage struct {
 // reads no clock. When a method has returned nil, what it did is as durable as
 // the store makes anything. A value outside the token grammar is ErrInvalid for
 // CreateTokens and ErrNotFound for every other method, an unknown session is
-// ErrNotHeld.
+// ErrNotHeld. A store may forget a hold a day after it has lapsed, and a session
+// record a day after it has expired: no session lives that long.
 type TokenStore interface {
 	// CreateTokens adds all of the tokens or, on any error, none. It returns
 	// ErrExists if one of the values exists or is given twice, and ErrInvalid if

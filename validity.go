@@ -28,7 +28,8 @@ var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration
 // {"valid": false} (Client-Server API, "Token-authenticated registration"). Unknown,
 // malformed, expired, revoked and used-up tokens, and those whose uses are all held
 // at the moment, look alike. An answer is one read of the store, and false is
-// charged to the same budget as a failed stage: the engine's Limiter. Its path is
+// charged to the same budget as a failed stage: the engine's Limiter. A client that
+// asks after each key stroke spends one of it for every character. Its path is
 // the host's to choose; opts may be nil.
 func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.Handler {
 	if opts == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/matrix-uia/uia"
@@ -14,7 +13,7 @@ import (
 
 // labelled returns all tokens behind the cursor whose label has the prefix, in
 // order, or nil if more than n labels have it.
-func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int, now time.Time) ([]tokenRow, error) {
+func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow, error) {
 	// Counting as far as that reads nothing but the index.
 	where, args := labelRange(q.LabelPrefix, 1)
 	var matches int
@@ -23,10 +22,8 @@ func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int, now time.Ti
 	if err != nil || matches > n {
 		return nil, err
 	}
-	where, args = labelRange(q.LabelPrefix, 2)
-	args = append(append([]any{ms(now)}, args...), n+1)
-	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s, %s FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d`,
-		tokenFields, tokenCounts, where, len(args)), args)
+	rows, err := c.rows(ctx, fmt.Sprintf(`SELECT %s FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d`,
+		tokenFields, where, len(args)+1), append(args, n+1), (*tokenRow).fields)
 	if err != nil || len(rows) > n {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,27 +63,83 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 
 // page returns one page without its total.
 func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Time) (page uia.TokenPage, err error) {
-	rows, more, err := c.examine(ctx, q, limit, now)
+	rows, more, err := c.examine(ctx, q, limit)
 	if err != nil {
 		return page, err
 	}
-	for i, row := range rows {
-		t := row.token()
-		if strings.HasPrefix(t.Label, q.LabelPrefix) && (q.Valid == nil || *q.Valid == (t.Usable(now) == nil)) {
-			page.Tokens = append(page.Tokens, t)
+	next := func(r tokenRow) *uia.TokenCursor { return &uia.TokenCursor{Key: r.key(q.Order), Value: r.value} }
+	if more {
+		page.Next = next(rows[len(rows)-1])
+	}
+	for part := range slices.Chunk(rows, countBatch) {
+		counted, err := c.count(ctx, part, now)
+		if err != nil {
+			return page, err
 		}
-		last := i == len(rows)-1
-		if (last || len(page.Tokens) == limit) && (!last || more) {
-			page.Next = &uia.TokenCursor{Key: row.key(q.Order), Value: row.value}
-			break
+		for _, row := range part {
+			r, ok := counted[row.id]
+			if !ok {
+				continue // deleted meanwhile
+			}
+			t := r.token()
+			if !strings.HasPrefix(t.Label, q.LabelPrefix) || q.Valid != nil && *q.Valid != (t.Usable(now) == nil) {
+				continue
+			}
+			if len(page.Tokens) == limit {
+				return page, nil
+			}
+			page.Tokens = append(page.Tokens, t)
+			if len(page.Tokens) == limit && (more || row.id != rows[len(rows)-1].id) {
+				page.Next = next(row)
+				return page, nil
+			}
 		}
 	}
 	return page, nil
 }
 
+// countBatch is how many tokens' uses are counted in one statement. Counting for a
+// whole page at once looks so expensive to PostgreSQL, when it has no statistics,
+// that it compiles the statement first, which takes a second.
+const countBatch = 50
+
+// count reads the rows again, by id, with what their uses add up to. Tokens that
+// nobody has used, as most are, need no reading.
+func (c conn) count(ctx context.Context, rows []tokenRow, now time.Time) (map[int64]tokenRow, error) {
+	counted := make(map[int64]tokenRow, len(rows))
+	args := make([]any, 1, countBatch+1)
+	args[0] = ms(now)
+	for _, r := range rows {
+		if r.taken == 0 {
+			counted[r.id] = r
+		} else {
+			args = append(args, r.id)
+		}
+	}
+	if len(args) == 1 {
+		return counted, nil
+	}
+	for len(args) <= countBatch { // always the same statement
+		args = append(args, args[1])
+	}
+	used, err := c.rows(ctx, countTokens, args, (*tokenRow).all)
+	for _, r := range used {
+		counted[r.id] = r
+	}
+	return counted, err
+}
+
+var countTokens = func() string {
+	params := make([]string, countBatch)
+	for i := range params {
+		params[i] = fmt.Sprintf("$%d", i+2)
+	}
+	return `SELECT ` + tokenFields + `, ` + tokenCounts + ` FROM uia_tokens WHERE id IN (` + strings.Join(params, ", ") + `)`
+}()
+
 // examine returns the tokens behind the cursor, in order, among which the page is
 // to be found; more says that there are others behind them.
-func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int, now time.Time) (rows []tokenRow, more bool, err error) {
+func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int) (rows []tokenRow, more bool, err error) {
 	n := limit
 	if q.Valid != nil || q.LabelPrefix != "" {
 		n = max(limit, window)
@@ -90,12 +147,12 @@ func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int, now time
 	if q.LabelPrefix != "" {
 		// If few labels match, the index of labels gives all of them at once. If many
 		// do, a range of the order has its share of them.
-		rows, err := c.labelled(ctx, q, n, now)
+		rows, err := c.labelled(ctx, q, n)
 		if rows != nil || err != nil {
 			return rows, false, err
 		}
 	}
-	args := []any{ms(now)}
+	var args []any
 	where := ""
 	column, op, dir := orderColumn[q.Order], ">", ""
 	if q.Descending {
@@ -108,26 +165,26 @@ func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int, now time
 	switch {
 	case q.After == nil:
 	case column == "":
-		where = "WHERE token " + op + " $2"
+		where = "WHERE token " + op + " $1"
 		args = append(args, q.After.Value)
 	default:
-		where = "WHERE (" + column + ", token) " + op + " ($2, $3)"
+		where = "WHERE (" + column + ", token) " + op + " ($1, $2)"
 		args = append(args, q.After.Key, q.After.Value)
 	}
 	args = append(args, n+1)
-	query := fmt.Sprintf(`SELECT %s, %s FROM uia_tokens %s ORDER BY %s LIMIT $%d`,
-		tokenFields, tokenCounts, where, order, len(args))
-	rows, err = c.rows(ctx, query, args)
+	query := fmt.Sprintf(`SELECT %s FROM uia_tokens %s ORDER BY %s LIMIT $%d`, tokenFields, where, order, len(args))
+	rows, err = c.rows(ctx, query, args, (*tokenRow).fields)
 	if len(rows) > n {
 		return rows[:n], true, err
 	}
 	return rows, false, err
 }
 
-func (c conn) rows(ctx context.Context, query string, args []any) (rows []tokenRow, err error) {
+// rows returns the tokens that a query finds; into says where its columns belong.
+func (c conn) rows(ctx context.Context, query string, args []any, into func(*tokenRow) []any) (rows []tokenRow, err error) {
 	err = c.each(ctx, query, args, func(row scanner) error {
 		var r tokenRow
-		err := row.Scan(r.all()...)
+		err := row.Scan(into(&r)...)
 		rows = append(rows, r)
 		return err
 	})
@@ -140,7 +197,7 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 	var args []any
 	if q.LabelPrefix != "" {
 		if !storable(q.LabelPrefix) {
-			return c.count(ctx, q, now)
+			return c.countPages(ctx, q, now)
 		}
 		where, args = labelRange(q.LabelPrefix, 1)
 	}
@@ -159,9 +216,9 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 	return n, err
 }
 
-// count counts page by page, for a prefix that ends within a character and so
+// countPages counts page by page, for a prefix that ends within a character and so
 // cannot be a parameter.
-func (c conn) count(ctx context.Context, q uia.TokenQuery, now time.Time) (n int64, err error) {
+func (c conn) countPages(ctx context.Context, q uia.TokenQuery, now time.Time) (n int64, err error) {
 	for q.After = nil; ; {
 		page, err := c.page(ctx, q, window, now)
 		n += int64(len(page.Tokens))

@@ -8,18 +8,22 @@ import (
 	"time"
 )
 
-// maxTries bounds how often a transaction is run. At SERIALIZABLE 64 clients of
-// one token were seen to need a dozen.
-const maxTries = 40
+// maxTries bounds how often a transaction is run, and maxRetry for how long: on
+// SQLite each try can wait for a whole busy timeout.
+const (
+	maxTries = 40
+	maxRetry = 20 * time.Second
+)
 
 // retry runs f again while the database says that it gave f's transaction up for
 // another's. Such an error means that nothing of it took effect, so running it
 // again is safe. Any other error is returned: after a lost connection it is not
 // known whether a commit took effect, and only the caller can find out.
 func (s *Store) retry(ctx context.Context, f func() error) error {
+	start := time.Now()
 	for try := 1; ; try++ {
 		err := f()
-		if err == nil || !repeatable(err) || try == maxTries {
+		if err == nil || !repeatable(err) || try == maxTries || time.Since(start) > maxRetry {
 			if r, ok := err.(*repeatError); ok {
 				err = r.error
 			}

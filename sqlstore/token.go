@@ -51,7 +51,7 @@ const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, me
 // id and taken are the token's: uia_uses has no such columns, and SQLite knows no
 // alias of the table in RETURNING.
 const tokenCounts = `
-	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state < 3) END,
+	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state IN (1, 2)) END,
 	CASE WHEN taken = 0 THEN 0 ELSE
 		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= $1) END,
 	CASE WHEN taken = 0 THEN NULL ELSE

@@ -58,14 +58,14 @@ var listRows = []row{
 		for _, order := range []string{"", "token", "created_ts", "expiry_time", "uses_allowed"} {
 			for _, filter := range []string{"", "&valid=true", "&valid=false", "&label=batch+1", "&label=batch&valid=true"} {
 				whole := s.walk("order_by=" + order + filter)
-				for _, limit := range []int{1, 2, 7, 22, 23, 24} {
+				for _, limit := range []int{2, 7, 23} {
 					query := fmt.Sprintf("order_by=%s%s&limit=%d", order, filter, limit)
 					assert.Equal(t, whole, s.walk(query), query)
 					backwards := s.walk(query + "&dir=b")
 					slices.Reverse(backwards)
 					assert.Equal(t, whole, backwards, query)
 				}
-				for offset := range len(whole) {
+				for offset := 0; offset < len(whole); offset += 5 {
 					a := s.Do("GET", fmt.Sprintf("?order_by=%s%s&limit=3&from=%d", order, filter, offset), nil)
 					assert.Equal(t, whole[offset:min(offset+3, len(whole))], a.Tokens())
 				}

@@ -142,7 +142,13 @@ func BenchmarkAdminWhileRegistering(b *testing.B) {
 			return strings.NewReplacer("synchronous(OFF)", "synchronous(FULL)", "_synchronous=OFF", "_synchronous=FULL").Replace(synced(t))
 		}
 		b.Run(be.name, func(b *testing.B) {
-			_, a := newTestApp(b, be)
+			db, store := be.fresh(b)
+			_, err := db.ExecContext(b.Context(), accountsTable)
+			require.NoError(b, err)
+			secret, err := store.Secret(b.Context())
+			require.NoError(b, err)
+			a, err := newApp(store, nil, appConfig{Secret: secret})
+			require.NoError(b, err)
 			require.NoError(b, a.store.CreateTokens(b.Context(), uia.Token{Value: "many"}))
 			h := admintest.New(b, a.store, func(o *admin.Options) { o.Now = time.Now })
 			ctx, stop := context.WithCancel(b.Context())

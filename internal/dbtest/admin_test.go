@@ -9,9 +9,9 @@ import (
 	"github.com/matrix-uia/uia/internal/admintest"
 )
 
-// TestAdmin is what package admin promises to real tools, on every driver.
+// TestAdmin is what package admin promises to real tools, on both databases.
 func TestAdmin(t *testing.T) {
-	for _, b := range backends() {
+	for _, b := range []backend{sqlite("sqlite"), sqlite("sqlite3"), onPostgres("pgx")} {
 		t.Run(b.name, func(t *testing.T) {
 			db, s := b.fresh(t)
 			admintest.Run(t, func(t testing.TB) uia.TokenStore {

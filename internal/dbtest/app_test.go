@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"testing"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -144,4 +145,22 @@ func (a *app) register(ctx context.Context, user, token string) error {
 	}
 	_, err = a.post(ctx, body(user, token, challenge.Session))
 	return err
+}
+
+// newTestApp is an app on a fresh database, with the accounts in it.
+func newTestApp(t testing.TB, b backend) (*sql.DB, *app) {
+	t.Helper()
+	db, store := b.fresh(t)
+	if _, err := db.ExecContext(t.Context(), accountsTable); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := store.Secret(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newApp(store, nil, appConfig{Secret: secret, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db, a
 }

@@ -119,6 +119,11 @@ func TestRoundTrips(t *testing.T) {
 			wrong := func() { _, err := a.post(ctx, body("bob", "wrong", session)); require.Error(t, err) }
 			wrong()
 			assert.EqualValues(t, 2, trips(wrong), "a wrong token: the session's record and the token are looked for")
+			unasked := func() {
+				_, err := a.post(ctx, map[string]any{"auth": map[string]string{"type": uia.TokenType, "token": "wrong"}})
+				require.Error(t, err)
+			}
+			assert.EqualValues(t, 1, trips(unasked), "a wrong token in a request that brings no session: the token is looked for")
 			var used int64
 			require.NoError(t, db.QueryRowContext(ctx, `SELECT count(*) FROM uia_sessions WHERE state <> 3`).Scan(&used))
 			assert.Zero(t, used, "a wrong token writes nothing")

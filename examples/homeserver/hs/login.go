@@ -74,18 +74,11 @@ func (s *Server) checkPassword(r *http.Request, name, password string) (User, er
 		}
 	}
 	defer settle(false)
-	user, err := s.findUser(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		user, err = s.findUser(ctx, strings.ToLower(name)) // phones capitalise the first letter
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return User{}, err
-	}
-	right, err := s.passwords.verify(ctx, user.PasswordHash, password)
+	user, err := s.verifyUser(ctx, name, password)
 	if err != nil {
 		return User{}, err
 	}
-	if !right {
+	if user.Localpart == "" {
 		settle(true)
 		return User{}, uia.NewError(http.StatusForbidden, spec.Forbidden("Invalid username or password"))
 	}

@@ -1,0 +1,71 @@
+package uia
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// Completion is a stage that was completed by other means than the client's
+// request, such as a link in a mail or a single sign-on.
+type Completion struct {
+	Session string          // the session's ID
+	Type    string          // the stage's auth type
+	Result  json.RawMessage // as of Stage.Attempt; nil for none
+}
+
+// Complete records a stage as completed: the client's next request finds it so
+// (Client-Server API: "Some authentication types may be completed by means other
+// than through the Matrix client"). A stage that is completed already is left as
+// it is. The error is an *Error: 400 for a session that is unknown or has expired,
+// 403 for one that does not wait for this stage.
+func (e *Engine) Complete(ctx context.Context, c Completion) error {
+	v, err := e.find(ctx, c.Session)
+	if err == nil && !v.s.Has(c.Type) {
+		switch {
+		case !v.awaits(c.Type):
+			err = NewError(http.StatusForbidden, spec.Forbidden("The session does not wait for this stage."))
+		default:
+			err = v.complete(ctx, e.stages[c.Type], c.Result, false)
+		}
+	}
+	return e.told(ctx, err)
+}
+
+// Session returns the session of this ID as it is now, for hosts that want to know
+// how far it is: whether it has passed the token stage before a mail is sent, for
+// example. The error is an *Error: 400 if it is unknown or has expired, 403 if it
+// is finished.
+func (e *Engine) Session(ctx context.Context, id string) (*Session, error) {
+	v, err := e.find(ctx, id)
+	if err != nil {
+		return nil, e.told(ctx, err)
+	}
+	return v.s, nil
+}
+
+// find opens a session of which only the ID is known.
+func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
+	now := e.now()
+	t, _, _, err := unseal(e.ring, id)
+	if err != nil || e.operations[t.operation] == nil || now.UnixMilli() >= t.expires {
+		return nil, errUnknownSession
+	}
+	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
+	v.s = &Session{Operation: t.operation, Subject: t.subject, Target: t.target, Params: v.params, Now: now}
+	if err := v.resume(ctx, id); err != nil {
+		return nil, err
+	}
+	switch {
+	case v.data.Dead:
+		return nil, errUnknownSession
+	case v.rec.State == Done:
+		return nil, errFinished
+	}
+	if _, err := v.settleParams(); err != nil && err != errMissingParams {
+		return nil, err
+	}
+	return v, nil
+}

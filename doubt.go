@@ -1,0 +1,162 @@
+package uia
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// doubt reports whether an earlier run of this session may have taken effect. A
+// transaction leaves no doubt: it commits the record that this claim has replaced,
+// or nothing.
+func (t *turn) doubt() bool { return t.inTx == nil && t.data.Doubt }
+
+// failed decides what an error of the run means.
+func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err error) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	switch {
+	case refusal != nil && t.doubt():
+		return t.decide(ctx, pledges, refusal)
+	case refusal == nil && t.inTx == nil:
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	// It did not happen. In a transaction that is so for every error, unless only
+	// the answer to COMMIT was lost: then the use is spent, and we were overtaken by
+	// ourselves. If it is not held any more, another run or Recover has decided: a
+	// session that Recover has given up must not be opened again.
+	if t.rollback(ctx, pledges) != nil {
+		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+			t.e.emit(ctx, t.spent...)
+		}
+		return nil, errOvertaken
+	}
+	t.reopen(ctx, false)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return nil, err
+}
+
+// rollback makes what was pinned held again. What cannot be reached stays pinned
+// until Recover finds it. The error is ErrSpent or ErrNotHeld if something is
+// no longer this run's.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (overtaken error) {
+	for _, p := range pledges {
+		claim := p.TxClaim
+		claim.Now = t.e.now()
+		err := p.Rollback(ctx, claim)
+		switch {
+		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
+			overtaken = err
+		case err != nil:
+			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
+		}
+	}
+	return overtaken
+}
+
+// reopen lets the next request of the session run the operation.
+func (t *turn) reopen(ctx context.Context, doubt bool) {
+	data := *t.data
+	data.Doubt = doubt
+	if err := t.save(ctx, t.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
+		t.e.log.WarnContext(ctx, "uia: a session stays claimed until its claim ends", "session", t.s.Key, "error", err)
+	}
+}
+
+// decide settles a refused run that followed one in doubt: what the stages hold
+// must not be given back if the earlier run took effect.
+func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (json.RawMessage, error) {
+	if t.op.Resolve == nil { // nothing is at stake
+		t.reopen(ctx, false)
+		return nil, refusal
+	}
+	outcome, err := t.op.Resolve(ctx, t.s.Key)
+	if err != nil {
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	if !outcome.Done {
+		for _, p := range pledges {
+			if err := p.Release(ctx, p.TxClaim, nil); err == nil {
+				t.e.emit(ctx, UseReleased{about(p.Key, p.Type()), heldToken(p.Result)})
+			} else if !errors.Is(err, ErrNotHeld) {
+				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
+			}
+		}
+		return nil, t.bury(ctx, refusal)
+	}
+	if err := t.commit(ctx, pledges, outcome.UserID); err != nil {
+		if errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) {
+			return nil, errOvertaken
+		}
+		t.reopen(ctx, true)
+		return nil, err
+	}
+	return t.tell(ctx, outcome)
+}
+
+// alreadyDone answers for a session whose pledges are spent: by another run, whose
+// response is about to be recorded, or by Recover.
+func (t *turn) alreadyDone(ctx context.Context) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	for pause := minPoll; ; pause *= 2 {
+		if err := t.loadRecord(ctx); err != nil {
+			return nil, err
+		}
+		if t.rec.State == Done && t.data.Response != nil {
+			return t.data.Response, nil
+		}
+		again := time.NewTimer(pause)
+		select {
+		case <-again.C:
+			continue
+		case <-patience.C:
+		}
+		break
+	}
+	var outcome Outcome
+	if t.op.Resolve != nil {
+		var err error
+		if outcome, err = t.op.Resolve(ctx, t.s.Key); err != nil {
+			t.reopen(ctx, true)
+			return nil, err
+		}
+	}
+	return t.tell(ctx, outcome)
+}
+
+// tell finishes the session with what Resolve knows of the response.
+func (t *turn) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
+	var response json.RawMessage
+	if outcome.Body != nil {
+		var err error
+		if response, err = encodeBody(outcome.Body); err != nil {
+			return nil, err
+		}
+	}
+	next, data := t.finished(response)
+	if err := t.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return nil, err
+	}
+	if response == nil {
+		return nil, errFinished
+	}
+	return response, nil
+}
+
+// bury ends a session under whose key the operation can never succeed.
+func (t *turn) bury(ctx context.Context, why error) error {
+	next, data := t.finished(nil)
+	data.Dead = true
+	if err := t.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return why
+}
