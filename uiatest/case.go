@@ -122,13 +122,13 @@ type race struct {
 
 // features is what a case can need. A file's or case's needs are among them.
 var features = []string{
-	"register", "token", "T", "TD", "validity", "validity-unstable", "available", "fallback", "whoami", "login", "versions",
+	"register", "token", "T", "TD", "validity", "validity-unstable", "available", "fallback", "whoami", "login", "versions", "devices",
 	"admin", "server_version", "closed",
 }
 
 // Areas returns the areas in the order in which they are run.
 func Areas() []string {
-	return []string{"uia", "token", "validity", "register", "available", "fallback", "admin", "races", "input", "closed", "limits"}
+	return []string{"uia", "token", "validity", "register", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
 }
 
 var load = sync.OnceValues(func() (*suite, error) { return parse(data) })

@@ -35,8 +35,8 @@ type Server struct {
 	// Closed says that registration is off: only the cases about that apply.
 	Closed bool
 	// Lacks lists what the homeserver does not offer, of "validity",
-	// "validity-unstable", "available", "fallback", "whoami", "login", "versions" and
-	// "server_version".
+	// "validity-unstable", "available", "fallback", "whoami", "login", "versions",
+	// "devices" (deleting one, which takes the user's password) and "server_version".
 	Lacks []string
 }
 

@@ -58,9 +58,13 @@ func (m *mint) token(ctx context.Context, d tokenDecl, s *scope) (string, error)
 		if d.Expired {
 			t.Expires = time.Now().Add(-time.Minute)
 		}
-		return m.server.NewToken(ctx, t)
+		value, err := m.server.NewToken(ctx, t)
+		if err != nil {
+			err = fmt.Errorf("Server.NewToken: %w", err)
+		}
+		return value, err
 	case m.server.AdminToken != "":
-		return m.administered(ctx, t, d.Expired)
+		return m.administered(ctx, t, d.Expired, s)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,13 +77,15 @@ func (m *mint) token(ctx context.Context, d tokenDecl, s *scope) (string, error)
 
 // administered makes a token through the administration, which refuses to make one
 // that has expired already: it is made to expire, and waited for.
-func (m *mint) administered(ctx context.Context, t NewToken, expired bool) (string, error) {
+func (m *mint) administered(ctx context.Context, t NewToken, expired bool, s *scope) (string, error) {
 	body := map[string]any{"token": t.Value, "uses_allowed": t.Uses, "expiry_time": nil}
 	expires := time.Now().Add(1500 * time.Millisecond)
 	if expired {
 		body["expiry_time"] = expires.UnixMilli()
 	}
-	a, err := m.sender.send(ctx, m.request(http.MethodPost, adminPath+"/new", encode(body)), patient)
+	request := m.request(http.MethodPost, adminPath+"/new", encode(body))
+	a, err := m.sender.send(ctx, request, patient)
+	s.log.add(newExchange(request, a, err, m.server.AdminToken))
 	if err != nil {
 		return "", err
 	}

@@ -61,7 +61,7 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 	fs.StringVar(&c.server.URL, "url", "", "the homeserver's `address`, such as http://127.0.0.1:8008")
 	fs.StringVar(&c.server.AdminToken, "admin-token", "", "an administrator's access `token`, to make registration tokens with (default $UIACHECK_ADMIN_TOKEN)")
 	tokens := fs.String("tokens", "", "unused registration tokens of one use each, `a,b,c`, where there is no administration")
-	lacks := fs.String("lacks", "", "what the homeserver does not offer: `a,b,c` of validity, validity-unstable, available, fallback, whoami, login, versions, server_version")
+	lacks := fs.String("lacks", "", "what the homeserver does not offer: `a,b,c` of validity, validity-unstable, available, fallback, whoami, login, versions, devices, server_version")
 	match := fs.String("run", "", "run the cases whose names match this regular `expression`")
 	levels := fs.String("levels", "", "run the cases of these `levels`: a,b,c of must, should, client")
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "give up after this `time`")

@@ -23,6 +23,25 @@ var fallbackMutants = []mutant{
 	}},
 }
 
+// deviceMutants are careless about what a password guards.
+var deviceMutants = []mutant{
+	{name: "deletes a device without a password", by: "devices/no-body-is-401", answer: func(_ *backend, x *exchange) {
+		if strings.Contains(x.path(), "/devices/") && x.auth() == nil {
+			x.status, x.json = 200, map[string]any{}
+		}
+	}},
+	{name: "lets a session delete any device", by: "devices/a-session-is-for-one-device", answer: func(_ *backend, x *exchange) {
+		if strings.Contains(x.path(), "/devices/") && x.errcode() == "M_FORBIDDEN" && x.json["flows"] == nil {
+			x.status, x.json = 200, map[string]any{}
+		}
+	}},
+	{name: "answers a wrong password without the flows", by: "devices/a-wrong-password-is-401", answer: func(_ *backend, x *exchange) {
+		if strings.Contains(x.path(), "/devices/") && x.errcode() != "" && x.json["flows"] != nil {
+			delete(x.json, "flows")
+		}
+	}},
+}
+
 // adminMutants break the tools of administrators.
 var adminMutants = []mutant{
 	{name: "redirects the list", by: "admin/the-list-is-not-redirected", answer: func(_ *backend, x *exchange) {
