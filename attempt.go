@@ -66,6 +66,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		var data *recordData
 		v.nonce = ""
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
+			v.pinned = false
 			if st.tx != nil {
 				h, err := st.tx.Hold(ctx, v.claimOf(result))
 				if err != nil {
@@ -81,8 +82,10 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			if v.mine = claim && v.completedBy(data); v.mine {
 				next, data = v.claimed(data)
 			}
-			saved, err = v.store(ctx, next, data)
-			return err
+			if saved, err = v.store(ctx, next, data); err != nil || !v.mine {
+				return err
+			}
+			return v.beginEarly(ctx, saved, data)
 		})
 		if err == nil {
 			v.adopt(saved, data)
@@ -124,6 +127,27 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 	return errBusy
 }
 
+// beginEarly pins what the stages hold in the same group as the claim, which
+// saves a store that groups writes a commit. Where one of them refuses, begin
+// asks again, and knows what to do.
+func (v *visit) beginEarly(ctx context.Context, saved Record, data *recordData) error {
+	for _, c := range data.Completed {
+		st := v.e.stages[c.Type]
+		if st == nil || st.tx == nil {
+			continue
+		}
+		err := st.tx.Begin(ctx, TxClaim{Key: saved.Key, Attempt: saved.Attempt, Result: c.Result, Now: v.e.now()})
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	v.pinned = true
+	return nil
+}
+
 // reloadRecord loads the record even if the client has gone, to clean up.
 func (v *visit) reloadRecord(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
@@ -146,6 +170,7 @@ func (v *visit) completedBy(data *recordData) bool {
 
 // claim claims the record for this request.
 func (v *visit) claim(ctx context.Context) error {
+	v.pinned = false // whatever it was, it was for another attempt
 	next, data := v.claimed(v.data)
 	return v.save(ctx, next, data)
 }

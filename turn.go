@@ -146,6 +146,10 @@ func encodeBody(body any) (json.RawMessage, error) {
 // begin pins what the stages hold. If one of them does not hold any more, it is
 // not completed any more.
 func (t *turn) begin(ctx context.Context, pledges []pledge) error {
+	if t.pinned {
+		t.pinned = false // by the request that claimed the session; another turn pins again
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
 	for i, p := range pledges {

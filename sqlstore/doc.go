@@ -68,8 +68,8 @@
 //	a registration with one token in FinishTx   9, and those of the host's own statements
 //
 // The nine are: session, token, hold, record, pin, BEGIN, commit, record, COMMIT.
-// On SQLite the hold and the record are one transaction, so a registration
-// commits three times.
+// On SQLite the hold, the record and the pin are one transaction, so a
+// registration commits twice.
 //
 // A benchmark (Throughput in internal/dbtest) compares its storage work with the
 // same work written by hand as two plain transactions: hold and session; session,

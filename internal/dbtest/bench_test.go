@@ -33,20 +33,19 @@ func storeWork(s *sqlstore.Store) work {
 		if _, err := s.Token(ctx, token, now); err != nil {
 			return err
 		}
+		claim := uia.Claim{Token: token, Session: key, Attempt: 2}
 		r := uia.Record{Key: key, State: uia.Running, Attempt: 2, Owner: "owner", Expires: now.Add(time.Hour), Claimed: now.Add(time.Minute), Data: data}
 		var saved uia.Record
 		err := s.Group(ctx, func(ctx context.Context) (err error) {
 			if _, err = s.Reserve(ctx, uia.Hold{Token: token, Session: key, Until: now.Add(time.Minute)}, now); err != nil {
 				return err
 			}
-			saved, err = s.SaveSession(ctx, r, now)
-			return err
+			if saved, err = s.SaveSession(ctx, r, now); err != nil {
+				return err
+			}
+			return s.Pin(ctx, claim, now)
 		})
 		if err != nil {
-			return err
-		}
-		claim := uia.Claim{Token: token, Session: key, Attempt: 2}
-		if err := s.Pin(ctx, claim, now); err != nil {
 			return err
 		}
 		return s.InTx(ctx, func(ctx context.Context) error {
