@@ -388,10 +388,12 @@ type Store interface {
 }
 
 // Grouper can be implemented by a SessionStore for which several small writes
-// cost more than one larger one. The engine then makes a stage's hold and the
-// session's record in one group. Group runs fn, perhaps more than once, with a
-// context that carries the transaction to the store's own methods; if fn fails,
-// or Group does, nothing has been written. A store that gains nothing by it just
+// cost more than one larger one. The engine then makes a stage's hold, the
+// session's record and, if the operation is to run, the pins in one group. Group
+// runs fn, perhaps more than once, with a context that carries the group to the
+// store's own methods; what they write, and its errors, may come as late as Group's
+// return. A store that makes it a transaction makes it a whole one: if fn fails, or
+// Group does, nothing has been written. A store that gains nothing by a group just
 // calls fn.
 type Grouper interface {
 	SessionStore

@@ -133,6 +133,9 @@ func (s *Store) read(ctx context.Context, fn func(conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
 	c := s.on(ctx)
 	if c.st != nil {
 		return fn(c)
@@ -144,6 +147,9 @@ func (s *Store) read(ctx context.Context, fn func(conn) error) error {
 // of ctx or without one.
 func (s *Store) write(ctx context.Context, fn func(conn) error) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.flush(ctx); err != nil {
 		return err
 	}
 	c := s.on(ctx)
@@ -175,6 +181,9 @@ func (s *Store) atomic(ctx context.Context, fn func(context.Context, conn) error
 	}
 	if s.state(ctx) != nil {
 		return fn(ctx, s.on(ctx))
+	}
+	if err := s.flush(ctx); err != nil {
+		return err
 	}
 	level := sql.LevelDefault
 	if s.dialect == PostgreSQL {

@@ -66,32 +66,47 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	if !storable(r.Key) || !storable(r.Owner) || len(r.Data) > maxData {
 		return uia.Record{}, fmt.Errorf("%w: session record", uia.ErrInvalid)
 	}
-	data := r.Data
-	if data == nil {
-		data = []byte{} // nil would be NULL
-	}
-	err := s.write(ctx, func(c conn) error {
-		var n int64
-		var err error
-		if r.Revision == 0 {
-			n, err = c.exec(ctx, createRecord,
-				r.Key, int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, ms(now))
-		} else {
-			n, err = c.exec(ctx, saveRecord,
-				int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), data, r.Key, r.Revision)
+	if !s.group(ctx).defers(r, now) {
+		if err := s.save(ctx, r, now); err != nil {
+			return uia.Record{}, err
 		}
-		if err == nil && n == 0 {
-			err = uia.ErrConflict
-		}
-		return err
-	})
-	if err != nil {
-		return uia.Record{}, err
 	}
 	r.Revision++
 	r.Claimed, r.Expires = fromMS(ms(r.Claimed)), fromMS(ms(r.Expires))
 	r.Data = append([]byte(nil), r.Data...)
 	return r, nil
+}
+
+func (s *Store) save(ctx context.Context, r uia.Record, now time.Time) error {
+	query, args := saveRecord, saveArgs(r)
+	if r.Revision == 0 {
+		query, args = createRecord, createArgs(r, now)
+	}
+	return s.write(ctx, func(c conn) error {
+		n, err := c.exec(ctx, query, args...)
+		if err == nil && n == 0 {
+			err = uia.ErrConflict
+		}
+		return err
+	})
+}
+
+// createArgs are the arguments of createRecord.
+func createArgs(r uia.Record, now time.Time) []any {
+	return []any{r.Key, int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), notNull(r.Data), ms(now)}
+}
+
+// saveArgs are the arguments of saveRecord.
+func saveArgs(r uia.Record) []any {
+	return []any{int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), notNull(r.Data), r.Key, r.Revision}
+}
+
+// notNull returns data as the column takes it: nil would be NULL.
+func notNull(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
 }
 
 // SweepSessions implements [uia.SessionStore] with one statement. The condition

@@ -70,6 +70,9 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context) error) er
 	if s.state(ctx) != nil {
 		return fn(ctx)
 	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
 	return s.retry(ctx, func() error {
 		return s.runTx(ctx, sql.LevelDefault, func(ctx context.Context) error {
 			if s.dialect == SQLite {
@@ -80,16 +83,6 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context) error) er
 			return fn(ctx)
 		})
 	})
-}
-
-// Group implements [uia.Grouper]. A commit is what a small write costs on
-// SQLite, so there it is InTx. On PostgreSQL each write is one statement, and a
-// transaction around two of them would add two round trips: it just calls fn.
-func (s *Store) Group(ctx context.Context, fn func(context.Context) error) error {
-	if s.dialect == SQLite {
-		return s.InTx(ctx, fn)
-	}
-	return fn(ctx)
 }
 
 // runTx runs fn once in a transaction of its own. On SQLite fn must write first.

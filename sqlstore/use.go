@@ -30,6 +30,9 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	if err := knowable(cl); err != nil {
 		return err
 	}
+	if g := s.group(ctx); g != nil && g.claim != nil {
+		return s.pinClaimed(ctx, g, cl, now)
+	}
 	return s.write(ctx, func(c conn) error {
 		n, err := c.exec(ctx, pinUse, ms(now), cl.Attempt, cl.Session, cl.Token)
 		if err != nil || n > 0 {

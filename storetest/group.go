@@ -10,7 +10,7 @@ import (
 // groupCases are about stores that implement uia.Grouper.
 var groupCases = []promise{{
 	name:  "grouped",
-	says:  "Group runs fn, perhaps more than once, with a context that carries the transaction to the store's own methods;",
+	says:  "Group runs fn, perhaps more than once, with a context that carries the group to the store's own methods;",
 	needs: aGrouper,
 	test: func(k *kit) {
 		k.limited("t", 1)
@@ -44,13 +44,19 @@ var groupCases = []promise{{
 		k.held("t", "a", "h")
 		k.save(uia.Record{Key: "old", State: uia.Open, Expires: at(hour)}, 0)
 		failure := errors.New("the failure of the group")
-		before, justCalls := k.snapshot(), false
+		k.limited("probe", 9)
 		err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
-			justCalls = ctx == k.ctx
 			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
-			if justCalls {
-				return failure
-			}
+			in.held("probe", "a")
+			return failure
+		})
+		k.outcome(err, "Group").is(failure)
+		if page, err := k.ListUses(k.ctx, uia.UseQuery{Token: "probe"}); err == nil && len(page.Uses) > 0 {
+			return // its groups are no transactions
+		}
+		before := k.snapshot()
+		err = k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
+			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
 			in.held("t", "b")
 			in.pin("t", "a", 1, 0).ok()
 			in.release("t", "h", 0).ok()

@@ -418,9 +418,13 @@ var tokenMutants = []mutant{
 			b.remove(math.MaxInt, func(u *modelUse) bool { return !slices.Contains(b.tokens, u.of) })
 		}
 	}},
-	{"does not undo a group", func(b *broken) {
+	{"undoes a group but for a session record", func(b *broken) {
 		b.group = func(ctx context.Context, fn func(context.Context) error) error {
-			return fn(context.WithValue(ctx, inGroup{}, true))
+			err := b.model.Group(ctx, fn)
+			if err != nil {
+				b.model.SaveSession(context.WithoutCancel(ctx), uia.Record{Key: "k", State: uia.Open, Expires: at(hour)}, epoch)
+			}
+			return err
 		}
 	}},
 	{"loses what a group has done", func(b *broken) {

@@ -49,9 +49,9 @@ var notTested = map[string]string{
 	"ListTokens returns a page of tokens.":                 "an introduction",
 	"A store may forget a hold a day after it has lapsed, and a session record a day after it has expired: no session lives that long.": "a permission",
 	"It can take long.": "advice",
-	"Grouper can be implemented by a SessionStore for which several small writes cost more than one larger one.": "an introduction",
-	"The engine then makes a stage's hold and the session's record in one group.":                                "about the engine",
-	"A store that gains nothing by it just calls fn.":                                                            "a permission, which grouped-all-or-none makes use of",
+	"Grouper can be implemented by a SessionStore for which several small writes cost more than one larger one.":         "an introduction",
+	"The engine then makes a stage's hold, the session's record and, if the operation is to run, the pins in one group.": "about the engine",
+	"A store that gains nothing by a group just calls fn.":                                                               "a permission, which grouped-all-or-none makes use of",
 }
 
 // TestEverySentenceIsTested goes through what is said of the interfaces and their methods.
