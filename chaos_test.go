@@ -204,4 +204,4 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-const chaosRounds = 20
+const chaosRounds = 10
