@@ -27,35 +27,39 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 	// the answer to COMMIT was lost: then the use is spent, and we were overtaken by
 	// ourselves. If it is not held any more, another run or Recover has decided: a
 	// session that Recover has given up must not be opened again.
-	if t.rollback(ctx, pledges) != nil {
+	stuck, overtaken := t.rollback(ctx, pledges)
+	if overtaken {
 		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
 			t.e.emit(ctx, t.spent...)
 		}
 		return nil, errOvertaken
 	}
-	t.reopen(ctx, false)
+	// What stays pinned Recover will decide, and bury this key by it unless everything
+	// is in one transaction: then the session must know that it may be over.
+	t.reopen(ctx, stuck && t.inTx == nil)
 	if refusal != nil {
 		return nil, refusal
 	}
 	return nil, err
 }
 
-// rollback makes what was pinned held again. What cannot be reached stays pinned
-// until Recover finds it. The error is ErrSpent or ErrNotHeld if something is
-// no longer this run's.
-func (t *turn) rollback(ctx context.Context, pledges []pledge) (overtaken error) {
+// rollback makes what was pinned held again. It reports whether something stays
+// pinned because it could not be reached, until Recover finds it, and whether
+// something is spent or no longer this run's.
+func (t *turn) rollback(ctx context.Context, pledges []pledge) (stuck, overtaken bool) {
 	for _, p := range pledges {
 		claim := p.TxClaim
 		claim.Now = t.e.now()
 		err := p.Rollback(ctx, claim)
 		switch {
 		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
-			overtaken = err
+			overtaken = true
 		case err != nil:
+			stuck = true
 			t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 		}
 	}
-	return overtaken
+	return stuck, overtaken
 }
 
 // reopen lets the next request of the session run the operation.
