@@ -75,9 +75,10 @@
 // A benchmark (Throughput in internal/dbtest) compares its storage work with the
 // same work written by hand as two plain transactions: hold and session; session,
 // account, counters and session. On two cores shared with the client and with
-// much else it ran at 0.53 to 0.8 of the plain one's throughput on SQLite, and at
-// 0.5 to 0.7 on PostgreSQL through pgx. lib/pq, which has each statement planned
-// anew, is slower, at 0.35 to 0.5.
+// much else it ran at 0.8 of the plain one's throughput or better on SQLite, and at
+// 0.45 to 0.7 on PostgreSQL through pgx, where it commits four times and the plain
+// one twice: the slower the disk's sync, the lower. lib/pq, which has each
+// statement planned anew, is at 0.35 to 0.5.
 //
 // With a million tokens and one token of a million spent uses, and ANALYZE never
 // run, a registration with that token and a look at it take as long as on an empty
