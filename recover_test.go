@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -270,4 +271,38 @@ func TestRecoverTellsEveryFailure(t *testing.T) {
 	cancel()
 	_, err := h.engine.Recover(ctx)
 	assert.True(t, errors.Is(err, context.Canceled), err)
+}
+
+// A refusal whose use could not be given back leaves it to Recover, which buries
+// the key: the client has to be told to start again, and not to try another token.
+func TestRecoverAfterARollbackThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &tap{Store: memstore.New(nil)}
+		down := false
+		store.around = func(_ context.Context, c call, do func() error) error {
+			if down && c.name == "Unpin" {
+				return errors.New("connection lost")
+			}
+			return do()
+		}
+		h := newHomeserver(t, setup{flows: []uia.Flow{flowT}, store: store})
+		h.token("abc", 1)
+		params := dict{"username": "alice", "password": "pw"}
+		s := h.open(params)
+		create := h.operate
+		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
+			down = true
+			return uia.Result{}, uia.NewError(400, spec.UserInUse("taken"))
+		}
+		final := with(params, submitToken(s, "abc"))
+		assert.Equal(t, "M_USER_IN_USE", h.post(final).errcode())
+		h.operate, down = create, false
+		wait(t, time.Minute+time.Millisecond)
+		assert.Equal(t, uia.RecoverReport{Released: 1}, h.recovered())
+		a := h.post(final)
+		assert.Equal(t, 400, a.Status, a.Body)
+		assert.Equal(t, "M_UNKNOWN", a.errcode())
+		assert.Equal(t, 200, h.register("alice", "abc").Status)
+		h.oneAccount("abc")
+	})
 }
