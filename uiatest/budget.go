@@ -58,11 +58,12 @@ func (b *budget) settle(failed bool) {
 	b.settled = make(chan struct{})
 }
 
-// remaining is how many failed guesses can still be made.
+// remaining is how many failed guesses can still be made if those in flight turn out
+// to be right, as most do.
 func (b *budget) remaining() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.left - b.inFlight
+	return b.left
 }
 
 // guess reports whether a request shows the homeserver a token that may be wrong.
