@@ -65,9 +65,9 @@
 //	opening a session                           0
 //	a token's validity                          1
 //	a wrong token                               2, the session's record and the token; no write
-//	a registration with one token in FinishTx   8, and those of the host's own statements
+//	a registration with one token in FinishTx   7, and those of the host's own statements
 //
-// The eight are: session, token, hold, record with pin, BEGIN, commit, record,
+// The seven are: session, token, hold, record with pin, BEGIN, commit with record,
 // COMMIT.
 // On SQLite the hold, the record and the pin are one transaction, so a
 // registration commits twice.
