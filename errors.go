@@ -42,6 +42,7 @@ func NewError(status int, m spec.MatrixError) error {
 	return &Error{Status: status, MatrixError: m}
 }
 
+// Error tells all of it, the cause included: it is for logs.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%d %s: %s", e.Status, e.ErrCode, e.Err)
 	if e.Cause != nil {
@@ -80,6 +81,7 @@ type Challenge struct {
 	flowsJSON []byte // Flows, encoded once for all challenges of an operation
 }
 
+// Error says that authentication is required, and why the last attempt failed.
 func (c *Challenge) Error() string {
 	if c.ErrCode == "" {
 		return "uia: authentication required"
@@ -155,6 +157,7 @@ type Continue struct {
 	Extra map[string]json.RawMessage
 }
 
+// Error says that the stage is not done yet.
 func (*Continue) Error() string { return "uia: the stage needs another request" }
 
 // Answer tells what a client is sent for an error of this package: for hosts

@@ -158,7 +158,7 @@ func TestEventsOfRecover(t *testing.T) {
 		crash("alice", true)
 		crash("bob", false)
 		assert.Equal(t, []string{"use_held", "use_held"}, w.names())
-		time.Sleep(2 * time.Minute) // in the bubble: no time passes outside
+		wait(t, 2*time.Minute)
 		_, err := h.engine.Recover(t.Context())
 		require.NoError(t, err)
 		assert.ElementsMatch(t, []string{"use_spent", "use_released"}, w.names())

@@ -68,6 +68,7 @@ var (
 	errLargeForm = NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: CodeTooLarge, Err: "What was sent is too large."})
 )
 
+// ServeHTTP implements http.Handler.
 func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	st := f.e.stages[fallbackType(r)]
 	if st == nil || st.fallback == nil {

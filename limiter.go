@@ -40,6 +40,7 @@ type LimitError struct {
 	RetryAfter time.Duration
 }
 
+// Error says how long the client has to wait.
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("uia: too many failures, retry after %v", e.RetryAfter)
 }

@@ -179,11 +179,11 @@ func (s *Store) atomic(ctx context.Context, fn func(context.Context, conn) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.state(ctx) != nil {
-		return fn(ctx, s.on(ctx))
-	}
 	if err := s.flush(ctx); err != nil {
 		return err
+	}
+	if s.state(ctx) != nil {
+		return fn(ctx, s.on(ctx))
 	}
 	level := sql.LevelDefault
 	if s.dialect == PostgreSQL {

@@ -53,6 +53,11 @@
 // binary_parameters=yes; without PgBouncer that saves it a round trip for each
 // statement.
 //
+// Set db.SetMaxIdleConns to the size of the pool. database/sql keeps two idle
+// connections unless told otherwise, and most calls of a Store take a connection
+// for one statement: with more clients than that they would be opened anew all the
+// time.
+//
 // What has been committed must stay so: with synchronous_commit=off a crash, and
 // with asynchronous replication a fail-over, can undo the last moments. With a
 // synchronous standby and target_session_attrs=read-write in the DSN a fail-over
@@ -65,9 +70,9 @@
 //	opening a session                           0
 //	a token's validity                          1
 //	a wrong token                               2, the session's record and the token; no write
-//	a registration with one token in FinishTx   8, and those of the host's own statements
+//	a registration with one token in FinishTx   7, and those of the host's own statements
 //
-// The eight are: session, token, hold, record with pin, BEGIN, commit, record,
+// The seven are: session, token, hold, record with pin, BEGIN, commit with record,
 // COMMIT.
 // On SQLite the hold, the record and the pin are one transaction, so a
 // registration commits twice.

@@ -56,8 +56,13 @@ func (g *group) defers(r uia.Record, now time.Time) bool {
 	return true
 }
 
-// flush writes what a group has put off, if ctx carries one.
+// flush writes what the transaction or the group that ctx carries has put off.
 func (s *Store) flush(ctx context.Context) error {
+	if st := s.state(ctx); st != nil && st.spending != nil {
+		p := *st.spending
+		st.spending = nil
+		return s.spend(ctx, p)
+	}
 	g := s.group(ctx)
 	if g == nil || g.claim == nil {
 		return nil

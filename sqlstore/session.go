@@ -66,7 +66,11 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	if !storable(r.Key) || !storable(r.Owner) || len(r.Data) > maxData {
 		return uia.Record{}, fmt.Errorf("%w: session record", uia.ErrInvalid)
 	}
-	if !s.group(ctx).defers(r, now) {
+	if st := s.state(ctx); st != nil && st.spending != nil && r.Revision > 0 {
+		if err := s.spendWith(ctx, st, r, now); err != nil {
+			return uia.Record{}, err
+		}
+	} else if !s.group(ctx).defers(r, now) {
 		if err := s.save(ctx, r, now); err != nil {
 			return uia.Record{}, err
 		}

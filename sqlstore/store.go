@@ -63,7 +63,9 @@ func New(db *sql.DB, dialect Dialect) (*Store, error) {
 	switch dialect {
 	case PostgreSQL:
 	case SQLite:
-		if err := checkSQLite(db); err != nil {
+		// The first connection may be the one that changes an empty file to write-ahead
+		// logging; while others do the same SQLite says at once that it is locked.
+		if err := s.retry(context.Background(), func() error { return checkSQLite(db) }); err != nil {
 			return nil, err
 		}
 	default:

@@ -18,6 +18,10 @@ type txState struct {
 	// such a way that the whole may succeed when it is run again. Only the
 	// goroutine that runs the transaction uses it.
 	repeat bool
+	// spending is a Commit that waits for the save that follows it; nil if none
+	// does. Only a transaction of ours defers: nobody tells when a host's ends.
+	spending *spending
+	defers   bool
 }
 
 // WithTx returns a context whose transaction is tx: every method of s that is
@@ -106,9 +110,13 @@ func (s *Store) runTx(ctx context.Context, level sql.IsolationLevel, fn func(ctx
 	// After Commit this does nothing; after an error, or a panic of fn, it leaves
 	// nothing behind.
 	defer func() { _ = tx.Rollback() }()
-	st := &txState{tx: tx}
+	st := &txState{tx: tx, defers: s.dialect == PostgreSQL}
 	ctx = context.WithValue(ctx, txKey{s}, st)
-	if err := fn(ctx); err != nil {
+	err = fn(ctx)
+	if err == nil {
+		err = s.flush(ctx)
+	}
+	if err != nil {
 		if st.repeat && !repeatable(err) {
 			return &repeatError{err}
 		}

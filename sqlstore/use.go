@@ -43,34 +43,6 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	})
 }
 
-const commitUse = `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
-	WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5`
-
-// Commit implements [uia.TokenStore] with one statement. It does not touch the
-// token: in a caller's transaction the token would stay locked until that ends.
-func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if userID == "" || !storable(userID) {
-		return fmt.Errorf("%w: user ID", uia.ErrInvalid)
-	}
-	if err := knowable(cl); err != nil {
-		return err
-	}
-	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, commitUse, ms(now), userID, cl.Session, cl.Token, cl.Attempt)
-		if err != nil || n > 0 {
-			return err
-		}
-		u, err := c.use(ctx, cl)
-		if err == nil && u.state == uia.Spent && u.attempt == cl.Attempt && u.user == userID {
-			return nil // the answer to the first call was lost
-		}
-		return u.refuse(err)
-	})
-}
-
 // knowable refuses a claim that no use can have.
 func knowable(cl uia.Claim) error {
 	switch {

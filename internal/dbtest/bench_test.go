@@ -153,6 +153,7 @@ func BenchmarkThroughput(b *testing.B) {
 		for _, clients := range []int{1, 16} {
 			b.Run(fmt.Sprintf("%s/clients=%d", be.name, clients), func(b *testing.B) {
 				db, s := be.fresh(b)
+				db.SetMaxIdleConns(clients) // by default database/sql closes all but two after each use
 				ctx := b.Context()
 				blob := map[sqlstore.Dialect]string{sqlstore.SQLite: "BLOB", sqlstore.PostgreSQL: "BYTEA"}[be.dialect]
 				for _, q := range []string{accountsTable, plainTables[0], fmt.Sprintf(plainTables[1], blob), plainTables[2]} {
