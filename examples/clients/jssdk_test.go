@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/dbtest"
 )
 
 // minNode is the oldest Node.js that matrix-js-sdk runs on.
@@ -75,10 +76,7 @@ func registerJS(t *testing.T, h *homeserver, cases []jsCase) []jsResult {
 	t.Helper()
 	node, err := findNode()
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("no Node.js %d with matrix-js-sdk: %v", minNode, err)
-		}
-		t.Skipf("needs Node.js %d with matrix-js-sdk: %v", minNode, err)
+		dbtest.Need(t, fmt.Errorf("no Node.js %d with matrix-js-sdk: %w", minNode, err))
 	}
 	in, err := json.Marshal(map[string]any{"baseUrl": h.URL, "cases": cases})
 	require.NoError(t, err)

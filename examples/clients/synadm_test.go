@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/internal/dbtest"
 )
 
 // newAdministered starts a homeserver with an admin, and returns the admin's access
@@ -57,12 +58,8 @@ type synadm struct {
 
 func newSynadm(t *testing.T, base, token string) synadm {
 	t.Helper()
-	if _, err := exec.LookPath("synadm"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	_, err := exec.LookPath("synadm")
+	dbtest.Need(t, err)
 	s := synadm{t: t, home: t.TempDir()}
 	s.conf = filepath.Join(s.home, "synadm.yaml")
 	conf := "user: root\ntoken: " + token + "\nbase_url: " + base + "\nadmin_path: /_synapse/admin\nmatrix_path: /_matrix\n" +

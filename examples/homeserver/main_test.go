@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia/examples/internal/testdb"
+	"github.com/matrix-uia/uia/internal/dbtest"
 )
 
 // start runs the homeserver on a free port and returns the lines that it prints
@@ -61,12 +62,8 @@ func runCommands(t *testing.T, commands []string) string {
 func needTools(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"bash", "curl", "sed"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
+		_, err := exec.LookPath(tool)
+		dbtest.Need(t, err)
 	}
 }
 

@@ -122,8 +122,8 @@ func TestFailover(t *testing.T) {
 func TestPgBouncer(t *testing.T) {
 	s := ownServer(t, "fsync=off")
 	bouncer, err := NewBouncer(s)
-	if errors.Is(err, ErrNoPgBouncer) && os.Getenv("CI") != "true" {
-		t.Skip(err)
+	if errors.Is(err, ErrNoPgBouncer) {
+		Need(t, err)
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, bouncer.Close()) })

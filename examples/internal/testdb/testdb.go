@@ -62,8 +62,8 @@ var databases atomic.Int64
 func PostgreSQL(t testing.TB) string {
 	t.Helper()
 	server.once.Do(start)
-	if errors.Is(server.err, dbtest.ErrNoPostgres) && os.Getenv("CI") != "true" {
-		t.Skip(server.err)
+	if errors.Is(server.err, dbtest.ErrNoPostgres) {
+		dbtest.Need(t, server.err)
 	}
 	require.NoError(t, server.err)
 	name := fmt.Sprintf("uia_example_%d_%d", os.Getpid(), databases.Add(1))
