@@ -107,9 +107,9 @@ func (m *meter) DeleteToken(ctx context.Context, value string) error {
 	return m.Store.DeleteToken(ctx, value)
 }
 
-func (m *meter) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (m *meter) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	if err := m.call("Reserve"); err != nil {
-		return uia.Token{}, err
+		return err
 	}
 	return m.Store.Reserve(ctx, h, now)
 }

@@ -73,7 +73,9 @@ func (v *visit) adopt(r Record, data *recordData) {
 // was faster.
 func (v *visit) store(ctx context.Context, next Record, data *recordData) (Record, error) {
 	now := v.e.now()
-	v.nonce = rand.Text()
+	if v.nonce == "" {
+		v.nonce = rand.Text() // the same one when a group is run again: it may find what it wrote
+	}
 	next.Owner = v.nonce
 	next.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
 	if t := now.Add(recordGrace); next.State != Open && next.Expires.Before(t) {
@@ -98,6 +100,7 @@ func (v *visit) store(ctx context.Context, next Record, data *recordData) (Recor
 }
 
 func (v *visit) save(ctx context.Context, next Record, data *recordData) error {
+	v.nonce = ""
 	saved, err := v.store(ctx, next, data)
 	if err == nil {
 		v.adopt(saved, data)

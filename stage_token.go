@@ -151,7 +151,7 @@ func (t *TokenStage) Hold(ctx context.Context, c TxClaim) (json.RawMessage, erro
 		return c.Result, nil
 	}
 	until := c.Now.Add(t.holdTTL())
-	_, err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
+	err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
 	if err != nil {
 		return nil, t.lost(err)
 	}

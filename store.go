@@ -284,8 +284,7 @@ type TokenStore interface {
 	// concurrent calls one returns nil, the other ErrNotFound.
 	DeleteToken(ctx context.Context, value string) error
 
-	// Reserve sets one use of h.Token aside for h.Session until h.Until, and
-	// returns the token as it is then.
+	// Reserve sets one use of h.Token aside for h.Session until h.Until.
 	//
 	// For a session that has a held use of the token, lapsed or not, it moves
 	// Until and takes no second use: a hold that was made in time outlives the
@@ -297,7 +296,7 @@ type TokenStore interface {
 	// of this token is spent. A failure changes nothing. If every use is taken
 	// but enough of them are held and have lapsed (Until <= now), it deletes
 	// those that lapsed first, no more than it needs, and takes their place.
-	Reserve(ctx context.Context, h Hold, now time.Time) (Token, error)
+	Reserve(ctx context.Context, h Hold, now time.Time) error
 
 	// Pin keeps the use from lapsing until it is decided, in the name of
 	// c.Attempt, which must be greater than zero. A held use, lapsed or not, can

@@ -29,12 +29,8 @@ func (s *tap) Token(ctx context.Context, value string, now time.Time) (out uia.T
 	return kept(out, err)
 }
 
-func (s *tap) Reserve(ctx context.Context, h uia.Hold, now time.Time) (out uia.Token, err error) {
-	err = s.around(ctx, call{"Reserve", true, []any{h}}, func() (err error) {
-		out, err = s.Store.Reserve(ctx, h, now)
-		return err
-	})
-	return kept(out, err)
+func (s *tap) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
+	return s.around(ctx, call{"Reserve", true, []any{h}}, func() error { return s.Store.Reserve(ctx, h, now) })
 }
 
 func (s *tap) Pin(ctx context.Context, c uia.Claim, now time.Time) error {

@@ -76,8 +76,8 @@ func (s *txStore) write(do func() error) error {
 	return do()
 }
 
-func (s *txStore) Reserve(ctx context.Context, h uia.Hold, now time.Time) (out uia.Token, err error) {
-	return out, s.write(func() error { out, err = s.Store.Reserve(ctx, h, now); return err })
+func (s *txStore) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
+	return s.write(func() error { return s.Store.Reserve(ctx, h, now) })
 }
 
 func (s *txStore) Pin(ctx context.Context, c uia.Claim, now time.Time) error {

@@ -29,7 +29,7 @@ func BenchmarkStore(b *testing.B) {
 var epoch = time.UnixMilli(1_700_000_000_000).UTC()
 
 func reserve(ctx context.Context, s uia.Store, token, session string, until, now time.Time) error {
-	_, err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: until}, now)
+	err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: until}, now)
 	return err
 }
 

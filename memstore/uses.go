@@ -10,30 +10,30 @@ import (
 )
 
 // Reserve implements [uia.TokenStore].
-func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	unlock, err := s.lock(ctx)
 	if err != nil {
-		return uia.Token{}, err
+		return err
 	}
 	defer unlock()
 	now = ms(now)
 	u := s.uses[useKey{h.Token, h.Session}]
 	if u != nil && u.State == uia.Spent {
-		return uia.Token{}, uia.ErrSpent
+		return uia.ErrSpent
 	}
 	t := s.tokens[h.Token]
 	switch {
 	case t == nil:
-		return uia.Token{}, uia.ErrNotFound
+		return uia.ErrNotFound
 	case u != nil && u.State == uia.Pinned:
-		return copied(t.at(now)), nil
+		return nil
 	case u != nil:
 		s.change(u, func(u *uia.Use) { u.Until = ms(h.Until) })
-		return copied(t.at(now)), nil
+		return nil
 	case t.Revoked:
-		return uia.Token{}, uia.ErrRevoked
+		return uia.ErrRevoked
 	case !t.Expires.IsZero() && !now.Before(t.Expires):
-		return uia.Token{}, uia.ErrExpired
+		return uia.ErrExpired
 	}
 	s.forget(now)
 	displace := 0 // how many lapsed holds are in the way
@@ -41,10 +41,10 @@ func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Tok
 		displace = len(t.all) - int(*n) + 1
 	}
 	if displace > t.lapsed(now) {
-		return uia.Token{}, uia.ErrExhausted
+		return uia.ErrExhausted
 	}
 	if displace == 0 && len(s.uses) >= s.opts.MaxUses {
-		return uia.Token{}, uia.ErrFull
+		return uia.ErrFull
 	}
 	for range displace {
 		s.drop(t.held[0])
@@ -53,7 +53,7 @@ func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Tok
 		Token: h.Token, Session: h.Session,
 		State: uia.Held, Until: ms(h.Until), Made: now, Changed: now,
 	}})
-	return copied(t.at(now)), nil
+	return nil
 }
 
 // claimed returns the use that c names, if a claim can change it.

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"sync/atomic"
 )
 
@@ -81,27 +82,35 @@ func (c conn) one(ctx context.Context, query string, args []any, dest ...any) (f
 	return found && err == nil, err
 }
 
-// stmtCache keeps prepared statements. It is used on SQLite alone, where parsing
-// is most of what a statement costs: behind a transaction-pooling proxy a
-// prepared statement belongs to a server connection that the next transaction
-// may not get.
+// stmtCache keeps prepared statements.
 type stmtCache struct {
-	all atomic.Pointer[map[string]*sql.Stmt] // nil until the first transaction
+	all  atomic.Pointer[map[string]*sql.Stmt] // nil until they are prepared
+	busy sync.Mutex                           // held by who prepares them
 }
 
 // frequent are the statements of a registration.
-var frequent = []string{
-	readToken, takeToken + returningCounts, insertUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
+var frequent = map[Dialect][]string{
+	SQLite: {
+		readToken, takeToken, insertUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
+	},
+	PostgreSQL: {
+		readToken, takeUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, spendAndSave,
+		joint.createAndPin, joint.saveAndPin, joint.holdAndCreate, joint.holdAndSave, joint.holdCreatePin, joint.holdSavePin,
+	},
 }
 
-// prepare prepares them, once. It is called by the one writer and outside of any
+// prepare prepares them, once, if the Store is to. It is called outside of any
 // transaction, because the pool may have a single connection.
 func (s *Store) prepare(ctx context.Context) {
+	if !s.prepares || s.stmts.all.Load() != nil || !s.stmts.busy.TryLock() {
+		return
+	}
+	defer s.stmts.busy.Unlock()
 	if s.stmts.all.Load() != nil {
 		return
 	}
-	stmts := make(map[string]*sql.Stmt, len(frequent))
-	for _, query := range frequent {
+	stmts := make(map[string]*sql.Stmt)
+	for _, query := range frequent[s.dialect] {
 		stmt, err := s.db.PrepareContext(ctx, query)
 		if err != nil {
 			// There are no tables yet. What is wrong is reported by whoever needs them.
@@ -140,6 +149,9 @@ func (s *Store) read(ctx context.Context, fn func(conn) error) error {
 	if c.st != nil {
 		return fn(c)
 	}
+	if s.dialect == PostgreSQL {
+		s.prepare(ctx) // on SQLite a writer does
+	}
 	return s.retry(ctx, func() error { return fn(c) })
 }
 
@@ -152,6 +164,7 @@ func (s *Store) write(ctx context.Context, fn func(conn) error) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
+	s.group(ctx).writes()
 	c := s.on(ctx)
 	if c.st != nil {
 		return fn(c)
@@ -162,9 +175,7 @@ func (s *Store) write(ctx context.Context, fn func(conn) error) error {
 			return err
 		}
 		defer unlock()
-		if s.dialect == SQLite {
-			s.prepare(ctx)
-		}
+		s.prepare(ctx)
 		return fn(c)
 	})
 }
@@ -182,6 +193,7 @@ func (s *Store) atomic(ctx context.Context, fn func(context.Context, conn) error
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
+	s.group(ctx).writes()
 	if s.state(ctx) != nil {
 		return fn(ctx, s.on(ctx))
 	}

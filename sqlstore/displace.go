@@ -9,26 +9,26 @@ import (
 
 // displace takes the place of holds that have lapsed. ok is false if that is no
 // longer possible or no longer needed, and then nothing was changed.
-func (c conn) displace(ctx context.Context, id int64, h uia.Hold, now time.Time) (row tokenRow, ok bool, err error) {
+func (c conn) displace(ctx context.Context, id int64, h uia.Hold, now time.Time) (ok bool, err error) {
 	err = c.s.atomic(ctx, func(ctx context.Context, c conn) (err error) {
-		row, ok, err = c.displaceLocked(ctx, id, h, now)
+		ok, err = c.displaceLocked(ctx, id, h, now)
 		return err
 	})
-	return row, ok && err == nil, err
+	return ok && err == nil, err
 }
 
-func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time.Time) (row tokenRow, ok bool, err error) {
+func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time.Time) (ok bool, err error) {
 	// Lock the token by writing it. From here on nobody adds a use of it, so what
 	// the next statements count stays true.
 	var taken, allowed int64
 	ok, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken WHERE id = $1 AND revoked = 0 AND expires > $2
 		RETURNING taken, uses_allowed`, []any{id, ms(now)}, &taken, &allowed)
 	if !ok || err != nil {
-		return row, false, err
+		return false, err
 	}
 	need := taken - allowed + 1
 	if need <= 0 {
-		return row, false, nil
+		return false, nil
 	}
 	// The holds that lapsed first. They are locked, because a Pin, which does not
 	// write the token, may be taking one of them: it either comes first, and then
@@ -46,22 +46,19 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 		return row.Scan(&stamp, &session)
 	})
 	if err != nil || n < need {
-		return row, false, err
+		return false, err
 	}
 	// The session may have got a use since it was looked for.
 	made, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now))
 	if err != nil || made == 0 {
-		return row, false, err
+		return false, err
 	}
 	// The new hold itself may be in this range, when its Until has passed already.
 	gone, err := c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1 AND (stamp, session) <= ($2, $3)
 		AND session <> $4`, id, stamp, session, h.Session)
 	if err != nil {
-		return row, false, err
+		return false, err
 	}
-	if _, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken + 1 - $1 WHERE id = $2`, gone, id); err != nil {
-		return row, false, err
-	}
-	row, err = c.token(ctx, h.Token, now)
-	return row, err == nil, err
+	_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken + 1 - $1 WHERE id = $2`, gone, id)
+	return err == nil, err
 }

@@ -48,10 +48,10 @@
 //
 // Everything works at every isolation level, through a proxy that pools
 // transactions, and with a pool of one connection: there are no advisory locks,
-// no LISTEN, no prepared statements and no session state. Behind PgBouncer pgx
-// needs default_query_exec_mode=exec in its DSN. github.com/lib/pq needs
-// binary_parameters=yes; without PgBouncer that saves it a round trip for each
-// statement.
+// no LISTEN, no session state, and no prepared statements unless asked for. Behind
+// PgBouncer pgx needs default_query_exec_mode=exec in its DSN. github.com/lib/pq
+// needs binary_parameters=yes; without PgBouncer that saves it a round trip for each
+// statement, and [PrepareStatements] saves the server the planning.
 //
 // Set db.SetMaxIdleConns to the size of the pool. database/sql keeps two idle
 // connections unless told otherwise, and most calls of a Store take a connection
@@ -69,25 +69,24 @@
 //
 //	opening a session                           0
 //	a token's validity                          1
-//	a wrong token                               2, the session's record and the token; no write
-//	a registration with one token in FinishTx   7, and those of the host's own statements
+//	a wrong token                               1, and 1 for the record if it names a session; no write
+//	a registration with one token in FinishTx   6, and those of the host's own statements
 //
-// The seven are: session, token, hold, record with pin, BEGIN, commit with record,
-// COMMIT.
-// On SQLite the hold, the record and the pin are one transaction, so a
-// registration commits twice.
+// The six are: record; token; hold, record and pin; BEGIN; spent use and record;
+// COMMIT. On SQLite the hold, the record and the pin are one transaction. On either
+// a registration commits twice.
 //
 // A benchmark (Throughput in internal/dbtest) compares its storage work with the
 // same work written by hand as two plain transactions: hold and session; session,
-// account, counters and session. On two cores shared with the client and with
-// much else it ran at 0.8 of the plain one's throughput or better on SQLite, and at
-// 0.45 to 0.7 on PostgreSQL through pgx, where it commits four times and the plain
-// one twice: the slower the disk's sync, the lower. lib/pq, which has each
-// statement planned anew, is at 0.35 to 0.5.
+// account, counters and session. On two cores, shared with the client, it ran at
+// 0.78 to 0.88 of the plain one's throughput on SQLite, and on PostgreSQL at 0.96 or
+// more with one client and at 0.77 to 0.85 with sixteen, through pgx and through
+// lib/pq with prepared statements. Without those lib/pq is at 0.5 to 0.7.
 //
 // With a million tokens and one token of a million spent uses, and ANALYZE never
 // run, a registration with that token and a look at it take as long as on an empty
-// database, and any page of a list takes less than 20 ms (TestScale, by hand).
+// database (TestScale); any page of the administration's lists takes less than 20 ms
+// (AdminPages, a benchmark).
 // PostgreSQL's autovacuum should be on: until it has been there, the index of uses
 // holds the former states of each use, and a look at a token goes past them (0.1 ms
 // for every ten thousand).

@@ -2,7 +2,7 @@ package sqlstore
 
 import (
 	"context"
-	"strconv"
+	"errors"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -12,9 +12,10 @@ import (
 // so there it is InTx.
 //
 // On PostgreSQL each write is one statement, and a transaction around them would
-// add two round trips. There a claim of a session and the pin that follows it are
-// sent as one statement instead, which saves a round trip and a commit: the save
-// waits for the pin, or for whatever else comes next, and a conflict is told then.
+// add two round trips. There the group's first hold, the save of a record and the
+// pin that follow each other are sent as one statement instead: each waits for the
+// next, or for whatever else comes. If that shows that the hold is not to be had,
+// fn is run again, each call by itself, so that the refusal comes from Reserve.
 func (s *Store) Group(ctx context.Context, fn func(context.Context) error) error {
 	if s.dialect == SQLite {
 		return s.InTx(ctx, fn)
@@ -23,13 +24,16 @@ func (s *Store) Group(ctx context.Context, fn func(context.Context) error) error
 		return fn(ctx)
 	}
 	g := &group{}
-	ctx = context.WithValue(ctx, groupKey{s}, g)
-	err := fn(ctx)
-	g.over = true
-	if err != nil {
-		return err
+	in := context.WithValue(ctx, groupKey{s}, g)
+	err := fn(in)
+	if err == nil {
+		err = s.flush(in)
 	}
-	return s.flush(ctx)
+	g.over = true
+	if g.again {
+		return fn(ctx)
+	}
+	return err
 }
 
 // groupKey is the context key of a Store's group.
@@ -37,24 +41,61 @@ type groupKey struct{ s *Store }
 
 // group is what a Group has yet to write. Only the goroutine that runs it uses it.
 type group struct {
-	claim *uia.Record // nil: nothing
-	now   time.Time
+	hold  *deferredHold // nil: none
+	claim *deferredSave // nil: none
+	// wrote is set once something may have been written. After that no hold is put
+	// off, and fn is not run again.
+	wrote bool
+	again bool // nothing has been written, and fn is to be run again
 	over  bool
 }
 
-func (s *Store) group(ctx context.Context) *group {
-	g, _ := ctx.Value(groupKey{s}).(*group)
-	return g
+type deferredHold struct {
+	uia.Hold
+	now time.Time
 }
 
-// defers reports whether the save is left for the next call of the group.
-func (g *group) defers(r uia.Record, now time.Time) bool {
-	if g == nil || g.over || r.State != uia.Running {
+type deferredSave struct {
+	uia.Record
+	now time.Time
+}
+
+// group returns the group that ctx carries; nil if there is none, if it is over, or
+// if a transaction has begun in it.
+func (s *Store) group(ctx context.Context) *group {
+	if g, _ := ctx.Value(groupKey{s}).(*group); g != nil && !g.over && s.state(ctx) == nil {
+		return g
+	}
+	return nil
+}
+
+// writes notes that something may have been written.
+func (g *group) writes() {
+	if g != nil {
+		g.wrote = true
+	}
+}
+
+// defersHold reports whether the hold is left for the next call of the group.
+func (g *group) defersHold(h uia.Hold, now time.Time) bool {
+	if g == nil || g.wrote || g.again || g.hold != nil || g.claim != nil {
 		return false
 	}
-	g.claim, g.now = &r, now
+	g.hold = &deferredHold{h, now}
 	return true
 }
+
+// defersSave reports whether the save is left for the next call of the group.
+func (g *group) defersSave(r uia.Record, now time.Time) bool {
+	if g == nil || g.again || g.claim != nil || r.State != uia.Running {
+		return false
+	}
+	g.claim = &deferredSave{r, now}
+	return true
+}
+
+// errAgain is what the calls of a group return when fn is about to be run again.
+var errAgain = errors.New("sqlstore: the group is run again")
 
 // flush writes what the transaction or the group that ctx carries has put off.
 func (s *Store) flush(ctx context.Context) error {
@@ -64,56 +105,37 @@ func (s *Store) flush(ctx context.Context) error {
 		return s.spend(ctx, p)
 	}
 	g := s.group(ctx)
-	if g == nil || g.claim == nil {
+	if g == nil {
 		return nil
 	}
-	r := *g.claim
-	g.claim = nil
-	return s.save(ctx, r, g.now)
-}
-
-// claimAndPin is a save and a pin. The pin reads the save's result, so that it is
-// made only if the record had the revision that was expected: attempts are
-// distinct because claims are, and a pin without its claim would share one.
-//
-// It locks the record before the use, and a transaction that ends a registration
-// the use before the record. The two meet only when one has overtaken the other;
-// then the database ends one of them (40P01), and that is run again.
-func claimAndPin(save string, n int) string {
-	arg := func(i int) string { return "$" + strconv.Itoa(i) }
-	return `WITH saved AS (` + save + ` RETURNING 1), pinned AS (
-		UPDATE uia_uses SET state = 2, stamp = ` + arg(n+1) + `, changed = ` + arg(n+1) + `, attempt = ` + arg(n+2) + `
-		WHERE session = ` + arg(n+3) + ` AND token = ` + arg(n+4) + ` AND EXISTS (SELECT 1 FROM saved)
-			AND (state = 1 AND attempt < ` + arg(n+2) + ` OR state = 2 AND attempt <= ` + arg(n+2) + `) RETURNING 1)
-	SELECT (SELECT count(*) FROM saved), (SELECT count(*) FROM pinned)`
-}
-
-var (
-	claimNewAndPin = claimAndPin(createRecord, 8)
-	claimAndPinUse = claimAndPin(saveRecord, 8)
-)
-
-// pinClaimed writes the claim that g has put off together with the pin.
-func (s *Store) pinClaimed(ctx context.Context, g *group, cl uia.Claim, now time.Time) error {
-	r, saved := *g.claim, g.now
-	g.claim = nil
-	query, args := claimAndPinUse, saveArgs(r)
-	if r.Revision == 0 {
-		query, args = claimNewAndPin, createArgs(r, saved)
+	if g.again {
+		return errAgain
 	}
-	args = append(args, ms(now), cl.Attempt, cl.Session, cl.Token)
-	return s.write(ctx, func(c conn) error {
-		var claims, pins int64
-		if _, err := c.one(ctx, query, args, &claims, &pins); err != nil {
+	h, r := g.hold, g.claim
+	g.hold, g.claim = nil, nil // each write flushes first
+	if h != nil {
+		err := s.hold(ctx, h.Hold, h.now)
+		if refused(err) {
+			g.again = true
+			return errAgain
+		}
+		if err != nil {
 			return err
 		}
-		switch {
-		case claims == 0:
-			return uia.ErrConflict
-		case pins > 0:
-			return nil
+	}
+	if r != nil {
+		return s.save(ctx, r.Record, r.now)
+	}
+	return nil
+}
+
+// refused reports whether err is one that Reserve returns for a use that is not
+// to be had: it has written nothing.
+func refused(err error) bool {
+	for _, refusal := range [...]error{uia.ErrNotFound, uia.ErrRevoked, uia.ErrExpired, uia.ErrExhausted, uia.ErrSpent} {
+		if errors.Is(err, refusal) {
+			return true
 		}
-		u, err := c.use(ctx, cl)
-		return u.refuse(err)
-	})
+	}
+	return false
 }

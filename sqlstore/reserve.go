@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -11,26 +12,24 @@ import (
 
 // Reserve implements [uia.TokenStore]. Where a use is free it is one statement on
 // PostgreSQL, and one short transaction on SQLite.
-func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	if err := ctx.Err(); err != nil {
-		return uia.Token{}, err
+		return err
 	}
 	if !uia.ValidTokenValue(h.Token) || !storable(h.Session) {
-		return uia.Token{}, uia.ErrNotFound
+		return uia.ErrNotFound
 	}
-	var t uia.Token
+	if s.group(ctx).defersHold(h, now) {
+		return nil
+	}
+	return s.hold(ctx, h, now)
+}
+
+func (s *Store) hold(ctx context.Context, h uia.Hold, now time.Time) error {
 	if s.dialect == SQLite || s.state(ctx) != nil {
-		err := s.atomic(ctx, func(ctx context.Context, c conn) (err error) {
-			t, err = c.reserve(ctx, h, now)
-			return err
-		})
-		return t, err
+		return s.atomic(ctx, func(ctx context.Context, c conn) error { return c.reserve(ctx, h, now) })
 	}
-	err := s.write(ctx, func(c conn) (err error) {
-		t, err = c.reserve(ctx, h, now)
-		return err
-	})
-	return t, err
+	return s.write(ctx, func(c conn) error { return c.reserve(ctx, h, now) })
 }
 
 // maxLooks bounds how often reserve looks again because another call has changed
@@ -43,66 +42,45 @@ var errBusy = errors.New("sqlstore: token is too busy")
 // nothing, so that refusing does not slow down those who may have a use. It never
 // yields a use by itself: whatever it saw, a use is taken only by take, which
 // checks again, or by displace, which checks under the token's lock.
-func (c conn) reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (c conn) reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	for range maxLooks {
-		row, ok, err := c.take(ctx, h, now)
-		if err != nil {
-			return uia.Token{}, err
-		}
-		if ok {
-			return row.token(), nil
+		ok, err := c.take(ctx, h, now)
+		if ok || err != nil {
+			return err
 		}
 		row, own, err := c.look(ctx, h, now)
 		if err != nil {
-			return uia.Token{}, err
+			return err
 		}
-		switch uia.UseState(own.state.Int64) {
+		switch uia.UseState(own.Int64) {
 		case uia.Spent:
-			return uia.Token{}, uia.ErrSpent
+			return uia.ErrSpent
 		case uia.Pinned:
-			return row.token(), nil
+			return nil
 		}
 		t := row.token()
 		switch {
 		case t.Revoked:
-			return uia.Token{}, uia.ErrRevoked
-		case own.state.Valid:
+			return uia.ErrRevoked
+		case own.Valid:
 			moved, err := c.renew(ctx, h)
-			if err != nil {
-				return uia.Token{}, err
+			if moved || err != nil {
+				return err
 			}
-			if !moved {
-				continue
-			}
-			row.move(own.stamp.Int64, ms(h.Until), ms(now))
-			return row.token(), nil
+			continue
 		}
 		if err := t.Usable(now); err != nil {
-			return uia.Token{}, err
+			return err
 		}
 		if row.taken < row.allowed {
 			continue // a use was given back since take
 		}
 		// Every use is taken, but some of them by holds that have lapsed.
-		row, ok, err = c.displace(ctx, row.id, h, now)
-		if err != nil {
-			return uia.Token{}, err
-		}
-		if ok {
-			return row.token(), nil
+		if ok, err = c.displace(ctx, row.id, h, now); ok || err != nil {
+			return err
 		}
 	}
-	return uia.Token{}, errBusy
-}
-
-// move corrects the counts for a hold that lapsed at from and now lapses at to.
-func (r *tokenRow) move(from, to, now int64) {
-	if from <= now {
-		r.lapsed--
-	}
-	if to <= now {
-		r.lapsed++
-	}
+	return errBusy
 }
 
 // takeToken is the heart of it. The token's row is written first, and only if a
@@ -112,29 +90,24 @@ func (r *tokenRow) move(from, to, now int64) {
 // committed (4 to 8 of 16 clients got a use of a token that allows 3).
 //
 // A session has at most one use of a token: it is in the primary key.
-const takeToken = `
+var takeToken = takeTokenAt(1)
+
+// takeTokenAt numbers the parameters from n: now, token, session.
+func takeTokenAt(n int) string {
+	return fmt.Sprintf(`
 	UPDATE uia_tokens SET taken = taken + 1
-	WHERE expires > $1 AND token = $2 AND revoked = 0 AND taken < uses_allowed
-		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $3 AND o.token = $2)`
+	WHERE expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed
+		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%[2]d)
+	RETURNING id`, n, n+1, n+2)
+}
 
 // takeUse does all of it in one statement. Both tables are changed or neither.
 // It is right at every isolation level: a second Reserve of the same session that
 // did not see the first one's use violates the primary key, and changes nothing.
-//
-// The counts are as of the statement's start, as is the last column, the taken of
-// then; the token is as it is after waiting for its lock. The uses that came in
-// between are taken for open ones.
-const takeUse = `
-	WITH took AS (` + takeToken + ` RETURNING ` + tokenFields + `),
-	made AS (
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
-		SELECT $3, token, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1 FROM took
-	)
-	SELECT ` + tokenFields + `, ` + tokenCounts + `, (SELECT b.taken FROM uia_tokens b WHERE b.id = took.id) FROM took`
-
-// returningCounts makes takeToken return the token as it is. On PostgreSQL the
-// counts would be older than the token.
-const returningCounts = ` RETURNING ` + tokenFields + `, ` + tokenCounts
+var takeUse = `
+	WITH took AS (` + takeToken + `)
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+	SELECT $3, $2, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1 FROM took`
 
 // insertUse cannot fail because the session has a use already: in a transaction a
 // violated constraint would end all of it.
@@ -143,62 +116,41 @@ const insertUse = `
 	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5) ON CONFLICT (session, token) DO NOTHING`
 
 // take takes a use if one is free and the session has none.
-func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow, ok bool, err error) {
+func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err error) {
 	if c.st == nil {
-		var before int64
-		ok, err = c.one(ctx, takeUse, []any{ms(now), h.Token, h.Session, ms(h.Until)}, append(row.all(), &before)...)
+		n, err := c.exec(ctx, takeUse, ms(now), h.Token, h.Session, ms(h.Until))
 		if duplicate(err) {
-			return row, false, nil // another Reserve of this session was quicker
+			return false, nil // another Reserve of this session was quicker
 		}
-		row.open += row.taken - before
-		if ms(h.Until) <= ms(now) {
-			row.lapsed++
-		}
-		return row, ok, err
+		return n > 0, err
 	}
-	ok, err = c.one(ctx, takeToken+returningCounts, []any{ms(now), h.Token, h.Session}, row.all()...)
+	var id int64
+	ok, err = c.one(ctx, takeToken, []any{ms(now), h.Token, h.Session}, &id)
 	if !ok || err != nil {
-		return row, false, err
+		return false, err
 	}
-	n, err := c.exec(ctx, insertUse, h.Session, h.Token, row.id, ms(h.Until), ms(now))
-	if err != nil {
-		return row, false, err
+	n, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now))
+	if err != nil || n > 0 {
+		return err == nil, err
 	}
-	if n == 0 {
-		// On PostgreSQL another Reserve of this session was quicker.
-		return row, false, c.giveBack(ctx, row.id, 1)
-	}
-	if c.s.dialect == PostgreSQL {
-		row, err = c.token(ctx, h.Token, now)
-		return row, err == nil, err
-	}
-	row.open++
-	if ms(h.Until) <= ms(now) {
-		row.lapsed++
-	}
-	return row, true, nil
+	// On PostgreSQL another Reserve of this session was quicker.
+	return false, c.giveBack(ctx, id, 1)
 }
 
-// ownUse is what a session has of a token; not valid if it has nothing.
-type ownUse struct {
-	state, stamp sql.NullInt64
-}
-
-// look reads the token and the session's use of it, at one moment. It returns
-// ErrNotFound if there is no token, unless the session's use of one of this value
-// is spent.
-func (c conn) look(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow, own ownUse, err error) {
+// look reads the token and the state of the session's use of it, not valid if it
+// has none, at one moment. It returns ErrNotFound if there is no token, unless the
+// session's use of one of this value is spent.
+func (c conn) look(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow, own sql.NullInt64, err error) {
 	found, err := c.one(ctx, `SELECT `+tokenFields+`, `+tokenCounts+`,
-		(SELECT o.state FROM uia_uses o WHERE o.session = $2 AND o.token = $3),
-		(SELECT o.stamp FROM uia_uses o WHERE o.session = $2 AND o.token = $3)
+		(SELECT o.state FROM uia_uses o WHERE o.session = $2 AND o.token = $3)
 		FROM uia_tokens WHERE token = $3`,
-		[]any{ms(now), h.Session, h.Token}, append(row.all(), &own.state, &own.stamp)...)
+		[]any{ms(now), h.Session, h.Token}, append(row.all(), &own)...)
 	if found || err != nil {
 		return row, own, err
 	}
 	_, err = c.one(ctx, `SELECT state FROM uia_uses WHERE session = $1 AND token = $2 AND state = 3`,
-		[]any{h.Session, h.Token}, &own.state)
-	if err == nil && !own.state.Valid {
+		[]any{h.Session, h.Token}, &own)
+	if err == nil && !own.Valid {
 		err = uia.ErrNotFound
 	}
 	return row, own, err

@@ -43,15 +43,28 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 // primary key. The later one finds the earlier one's, which has not expired.
 const createRecord = `
 	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
-	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)
+	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)` + orReplace
+
+const orReplace = `
 	ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, attempt = excluded.attempt,
 		owner = excluded.owner, claimed = excluded.claimed, expires = excluded.expires, data = excluded.data
 	WHERE uia_sessions.expires <= $8 AND uia_sessions.state <> 2`
+
+// createRecordIf is createRecord under a condition.
+func createRecordIf(cond string) string {
+	return `
+	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+	SELECT $1, 1, CAST($2 AS SMALLINT), CAST($3 AS BIGINT), $4, CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS BYTEA)
+	WHERE ` + cond + orReplace
+}
 
 const saveRecord = `
 	UPDATE uia_sessions SET revision = revision + 1, state = $1, attempt = $2, owner = $3, claimed = $4,
 		expires = $5, data = $6
 	WHERE key = $7 AND revision = $8`
+
+// saveRecordIf is saveRecord under a condition.
+func saveRecordIf(cond string) string { return saveRecord + ` AND ` + cond }
 
 // maxData is the greatest length of a record's data.
 const maxData = 1 << 20
@@ -66,14 +79,18 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	if !storable(r.Key) || !storable(r.Owner) || len(r.Data) > maxData {
 		return uia.Record{}, fmt.Errorf("%w: session record", uia.ErrInvalid)
 	}
-	if st := s.state(ctx); st != nil && st.spending != nil && r.Revision > 0 {
-		if err := s.spendWith(ctx, st, r, now); err != nil {
-			return uia.Record{}, err
-		}
-	} else if !s.group(ctx).defers(r, now) {
-		if err := s.save(ctx, r, now); err != nil {
-			return uia.Record{}, err
-		}
+	var err error
+	switch st, g := s.state(ctx), s.group(ctx); {
+	case st != nil && st.spending != nil && r.Revision > 0:
+		err = s.spendWith(ctx, st, r, now)
+	case g.defersSave(r, now):
+	case g != nil && g.hold != nil && g.claim == nil:
+		err = s.saveHeld(ctx, g, deferredSave{r, now}, nil, now)
+	default:
+		err = s.save(ctx, r, now)
+	}
+	if err != nil {
+		return uia.Record{}, err
 	}
 	r.Revision++
 	r.Claimed, r.Expires = fromMS(ms(r.Claimed)), fromMS(ms(r.Expires))

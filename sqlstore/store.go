@@ -39,9 +39,22 @@ type Store struct {
 	// Without it writers poll for the database's lock in the driver's busy
 	// handler, which is not fair: p99 231 to 331 ms for 17 writers, against 16 ms
 	// when they queue here. A channel serves those who wait in their order.
-	writer chan struct{}
-	stmts  stmtCache
+	writer   chan struct{}
+	stmts    stmtCache
+	prepares bool
 }
+
+// Option changes how a Store works.
+type Option func(*Store)
+
+// PrepareStatements makes the Store keep the statements of a registration prepared
+// on every connection. On SQLite it always does. On PostgreSQL it is for
+// github.com/lib/pq, which otherwise has the server parse and plan each statement
+// anew; pgx keeps them prepared itself. Behind a proxy that pools transactions a
+// prepared statement may be on another server connection than the transaction:
+// leave it out there, unless the proxy keeps track of them (PgBouncer with
+// max_prepared_statements).
+func PrepareStatements() Option { return func(s *Store) { s.prepares = true } }
 
 var (
 	_ uia.Store   = (*Store)(nil)
@@ -55,11 +68,14 @@ var (
 //
 // Make one Store for one database and share it: on SQLite its writers queue with
 // each other, but not with those of another Store.
-func New(db *sql.DB, dialect Dialect) (*Store, error) {
+func New(db *sql.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: no database handle")
 	}
-	s := &Store{db: db, dialect: dialect, writer: make(chan struct{}, 1)}
+	s := &Store{db: db, dialect: dialect, writer: make(chan struct{}, 1), prepares: dialect == SQLite}
+	for _, o := range options {
+		o(s)
+	}
 	switch dialect {
 	case PostgreSQL:
 	case SQLite:

@@ -48,10 +48,14 @@ const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, me
 // the others are few, and each count is a range of the index uia_uses_counts, as
 // is the last use.
 //
-// id and taken are the token's: uia_uses has no such columns, and SQLite knows no
-// alias of the table in RETURNING.
+// The range has two ends because a PostgreSQL without statistics takes it for
+// narrow then. With IN (1, 2), or one end, it expects so many rows that it goes
+// through all uses of the token, or through what the index still holds of them,
+// and it keeps to that plan.
+//
+// id and taken are the token's: uia_uses has no such columns.
 const tokenCounts = `
-	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state IN (1, 2)) END,
+	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state BETWEEN 1 AND 2) END,
 	CASE WHEN taken = 0 THEN 0 ELSE
 		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= $1) END,
 	CASE WHEN taken = 0 THEN NULL ELSE

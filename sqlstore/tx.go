@@ -96,9 +96,7 @@ func (s *Store) runTx(ctx context.Context, level sql.IsolationLevel, fn func(ctx
 		return err
 	}
 	defer unlock()
-	if s.dialect == SQLite {
-		s.prepare(ctx)
-	}
+	s.prepare(ctx)
 	var opts *sql.TxOptions
 	if level != sql.LevelDefault {
 		opts = &sql.TxOptions{Isolation: level}

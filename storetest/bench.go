@@ -92,7 +92,7 @@ func register(ctx context.Context, s uia.Store, token, session string) error {
 	if _, err := s.Token(ctx, token, epoch); err != nil {
 		return err
 	}
-	if _, err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: at(10 * minute)}, epoch); err != nil {
+	if err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: at(10 * minute)}, epoch); err != nil {
 		return err
 	}
 	r, err := s.SaveSession(ctx, uia.Record{Key: session, State: uia.Open, Expires: at(hour), Data: make([]byte, 400)}, epoch)

@@ -27,7 +27,7 @@ type broken struct {
 	listTokens    func(context.Context, uia.TokenQuery, time.Time) (uia.TokenPage, error)
 	updateToken   func(context.Context, string, uia.TokenPatch, time.Time) (uia.Token, error)
 	deleteToken   func(context.Context, string) error
-	reserve       func(context.Context, uia.Hold, time.Time) (uia.Token, error)
+	reserve       func(context.Context, uia.Hold, time.Time) error
 	pin           func(context.Context, uia.Claim, time.Time) error
 	unpin         func(ctx context.Context, c uia.Claim, until, now time.Time) error
 	commit        func(context.Context, uia.Claim, string, time.Time) error
@@ -98,7 +98,7 @@ func (b *broken) UpdateToken(ctx context.Context, value string, p uia.TokenPatch
 func (b *broken) DeleteToken(ctx context.Context, value string) error {
 	return b.deleteToken(b.ctx(ctx, "DeleteToken"), value)
 }
-func (b *broken) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (b *broken) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	return b.reserve(b.ctx(ctx, "Reserve"), h, now)
 }
 func (b *broken) Pin(ctx context.Context, c uia.Claim, now time.Time) error {

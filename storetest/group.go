@@ -47,7 +47,7 @@ var groupCases = []promise{{
 		k.limited("probe", 9)
 		err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
 			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
-			in.held("probe", "a")
+			in.held("probe", "a", "b") // one may wait for what comes next
 			return failure
 		})
 		k.outcome(err, "Group").is(failure)
@@ -72,6 +72,34 @@ var groupCases = []promise{{
 		k.held("t", "b") // nothing is locked any more
 	},
 }, {
+	name:  "grouped-refusals",
+	says:  "what they write, and its errors, may come as late as Group's return.",
+	needs: aGrouper,
+	test: func(k *kit) {
+		k.limited("t", 1)
+		k.held("t", "h")
+		k.create(uia.Token{Value: "expired", Expires: at(0)}, uia.Token{Value: "revoked", Revoked: true}).ok()
+		for token, want := range map[string]error{
+			"t": uia.ErrExhausted, "expired": uia.ErrExpired, "revoked": uia.ErrRevoked, "absent": uia.ErrNotFound,
+		} {
+			k.unchanged(func() {
+				err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
+					if err := k.Reserve(ctx, uia.Hold{Token: token, Session: "a", Until: at(hour)}, epoch); err != nil {
+						return err
+					}
+					r := uia.Record{Key: "k", State: uia.Running, Attempt: 2, Expires: at(hour)}
+					if _, err := k.SaveSession(ctx, r, epoch); err != nil {
+						return err
+					}
+					return k.Pin(ctx, uia.Claim{Token: token, Session: "a", Attempt: 2}, epoch)
+				})
+				k.outcome(err, "Group that reserves %s", token).is(want)
+			})
+			_, err := k.LoadSession(k.ctx, "k", epoch)
+			k.outcome(err, "LoadSession after a refusal").is(uia.ErrNotFound)
+		}
+	},
+}, {
 	name:  "grouped-with-a-cancelled-context",
 	says:  "if fn fails, or Group does, nothing has been written.",
 	needs: aGrouper,
@@ -80,7 +108,7 @@ var groupCases = []promise{{
 		ctx, cancel := context.WithCancel(k.ctx)
 		cancel()
 		err := k.Store.(uia.Grouper).Group(ctx, func(ctx context.Context) error {
-			_, err := k.Reserve(ctx, uia.Hold{Token: "t", Session: "a", Until: at(hour)}, epoch)
+			err := k.Reserve(ctx, uia.Hold{Token: "t", Session: "a", Until: at(hour)}, epoch)
 			return err
 		})
 		k.outcome(err, "Group with a cancelled context").is(context.Canceled)

@@ -71,7 +71,7 @@ func (k *kit) limited(value string, uses int64) {
 }
 
 func (k *kit) reserve(token, session string, until, now time.Duration) outcome {
-	_, err := k.Reserve(k.ctx, uia.Hold{Token: token, Session: session, Until: at(until)}, at(now))
+	err := k.Reserve(k.ctx, uia.Hold{Token: token, Session: session, Until: at(until)}, at(now))
 	return k.outcome(err, "Reserve(%s for %s until %v) at %v", token, session, until, now)
 }
 

@@ -10,27 +10,27 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now = trunc(now)
 	t, u := m.token(h.Token), m.use(h.Token, h.Session)
 	switch {
 	case ctx.Err() != nil:
-		return uia.Token{}, ctx.Err()
+		return ctx.Err()
 	case u != nil && u.State == uia.Spent:
-		return uia.Token{}, uia.ErrSpent
+		return uia.ErrSpent
 	case t == nil:
-		return uia.Token{}, uia.ErrNotFound
+		return uia.ErrNotFound
 	case u != nil && u.State == uia.Pinned:
-		return m.view(t, now), nil
+		return nil
 	case u != nil:
 		u.Until = trunc(h.Until)
-		return m.view(t, now), nil
+		return nil
 	case t.Revoked:
-		return uia.Token{}, uia.ErrRevoked
+		return uia.ErrRevoked
 	case !t.Expires.IsZero() && !now.Before(t.Expires):
-		return uia.Token{}, uia.ErrExpired
+		return uia.ErrExpired
 	}
 	rows, lapsed := int64(0), []*modelUse{}
 	for _, u := range m.uses {
@@ -43,7 +43,7 @@ func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Tok
 	if t.UsesAllowed != nil && rows >= *t.UsesAllowed {
 		need := rows - *t.UsesAllowed + 1
 		if need > int64(len(lapsed)) {
-			return uia.Token{}, uia.ErrExhausted
+			return uia.ErrExhausted
 		}
 		slices.SortFunc(lapsed, func(a, b *modelUse) int { return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Session, b.Session)) })
 		m.remove(int(need), func(u *modelUse) bool { return slices.Contains(lapsed[:need], u) })
@@ -51,7 +51,7 @@ func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Tok
 	m.uses = append(m.uses, &modelUse{of: t, Use: uia.Use{
 		Token: h.Token, Session: h.Session, State: uia.Held, Until: trunc(h.Until), Made: now, Changed: now,
 	}})
-	return m.view(t, now), nil
+	return nil
 }
 
 // claim returns the use that c names, if it is neither absent nor spent.

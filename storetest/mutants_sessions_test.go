@@ -234,7 +234,7 @@ var sessionMutants = []mutant{
 // raceMutants look first and act later, and let others come in between.
 var raceMutants = []mutant{
 	{"counts uses before it adds one", func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			var of *modelToken
 			var room bool
 			b.locked(func() {
@@ -246,7 +246,7 @@ var raceMutants = []mutant{
 			}
 			gosched()
 			b.locked(func() { b.add(h, now) })
-			return b.model.Token(ctx, h.Token, now)
+			return nil
 		}
 	}},
 	{"looks at a use before it commits it", func(b *broken) {
@@ -328,14 +328,14 @@ var raceMutants = []mutant{
 	}},
 	{"fails when others are at work", func(b *broken) {
 		busy := make(chan struct{}, 1)
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			select {
 			case busy <- struct{}{}:
 				defer func() { <-busy }()
 				gosched()
 				return b.model.Reserve(ctx, h, now)
 			default:
-				return uia.Token{}, errors.New("database is locked")
+				return errors.New("database is locked")
 			}
 		}
 	}},

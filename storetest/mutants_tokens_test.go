@@ -124,15 +124,6 @@ var tokenMutants = []mutant{
 			return t, err
 		}
 	}},
-	{"hands out its own limit from Reserve", func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
-			t, err := b.model.Reserve(ctx, h, now)
-			if err == nil {
-				t.UsesAllowed = b.token(h.Token).UsesAllowed
-			}
-			return t, err
-		}
-	}},
 	{"hands out its own limit from ListTokens", func(b *broken) {
 		b.listTokens = func(ctx context.Context, q uia.TokenQuery, now time.Time) (uia.TokenPage, error) {
 			p, err := b.model.ListTokens(ctx, q, now)

@@ -13,7 +13,7 @@ import (
 // beforeReserve makes a mutant that does something first.
 func beforeReserve(f func(b *broken, h *uia.Hold, now *time.Time)) func(*broken) {
 	return func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			if ctx.Err() == nil {
 				b.locked(func() { f(b, &h, &now) })
 			}
@@ -24,12 +24,12 @@ func beforeReserve(f func(b *broken, h *uia.Hold, now *time.Time)) func(*broken)
 
 // afterReserve makes a mutant that does something with the session's use and the
 // answer afterwards. It may take the use for nil.
-func afterReserve(f func(b *broken, u *modelUse, t *uia.Token, err *error)) func(*broken) {
+func afterReserve(f func(b *broken, u *modelUse, err *error)) func(*broken) {
 	return func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
-			t, err := b.model.Reserve(ctx, h, now)
-			b.locked(func() { f(b, b.use(h.Token, h.Session), &t, &err) })
-			return t, err
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
+			err := b.model.Reserve(ctx, h, now)
+			b.locked(func() { f(b, b.use(h.Token, h.Session), &err) })
+			return err
 		}
 	}
 }
@@ -37,14 +37,14 @@ func afterReserve(f func(b *broken, u *modelUse, t *uia.Token, err *error)) func
 // refuses makes a mutant that refuses some of what it should reserve.
 func refuses(with error, when func(b *broken, t *modelToken, u *modelUse, now time.Time) bool) func(*broken) {
 	return func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			var refused bool
 			b.locked(func() {
 				t, u := b.token(h.Token), b.use(h.Token, h.Session)
 				refused = t != nil && when(b, t, u, now)
 			})
 			if refused && ctx.Err() == nil {
-				return uia.Token{}, with
+				return with
 			}
 			return b.model.Reserve(ctx, h, now)
 		}
@@ -75,13 +75,12 @@ func (b *broken) add(h uia.Hold, now time.Time) {
 
 var holdMutants = []mutant{
 	{"looks at the clock to reserve", beforeReserve(func(_ *broken, _ *uia.Hold, now *time.Time) { *now = time.Now() })},
-	{"keeps nanoseconds of a hold", afterReserve(func(_ *broken, u *modelUse, _ *uia.Token, err *error) {
+	{"keeps nanoseconds of a hold", afterReserve(func(_ *broken, u *modelUse, err *error) {
 		if u != nil {
 			u.Until = u.Until.Add(1)
 		}
 	})},
 	{"knows holds of five minutes only", beforeReserve(func(_ *broken, h *uia.Hold, now *time.Time) { h.Until = now.Add(5 * minute) })},
-	{"returns a reserved token as it was", afterReserve(func(_ *broken, _ *modelUse, t *uia.Token, _ *error) { t.Pending = max(0, t.Pending-1) })},
 	{"gives a session a second use", beforeReserve(func(b *broken, h *uia.Hold, now *time.Time) {
 		if u, t := b.use(h.Token, h.Session), b.token(h.Token); u != nil && u.State == uia.Held && !b.exhausted(t) {
 			b.add(*h, *now)
@@ -93,12 +92,12 @@ var holdMutants = []mutant{
 		}
 	})},
 	{"makes a hold anew when it is renewed", func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
-			t, err := b.model.Reserve(ctx, h, now)
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
+			err := b.model.Reserve(ctx, h, now)
 			if u := b.use(h.Token, h.Session); err == nil && u.State == uia.Held {
 				u.Made = trunc(now)
 			}
-			return t, err
+			return err
 		}
 	}},
 	{"cannot renew a hold that has lapsed", refuses(uia.ErrExhausted, func(b *broken, t *modelToken, u *modelUse, now time.Time) bool {
@@ -143,9 +142,9 @@ var holdMutants = []mutant{
 		return u != nil && u.State == uia.Spent && t.Revoked
 	})},
 	{"finds no token before it finds a use spent", func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			if _, err := b.model.Token(ctx, h.Token, now); err != nil {
-				return uia.Token{}, err
+				return err
 			}
 			return b.model.Reserve(ctx, h, now)
 		}
@@ -199,17 +198,16 @@ var holdMutants = []mutant{
 	})},
 	{"displaces a hold before it lapses", beforeReserve(func(_ *broken, _ *uia.Hold, now *time.Time) { *now = now.Add(milli) })},
 	{"disregards lapsed holds without deleting them", func(b *broken) {
-		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
-			var t uia.Token
+		b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
 			var done bool
 			b.locked(func() {
 				if of := b.token(h.Token); ctx.Err() == nil && of != nil && b.use(h.Token, h.Session) == nil && b.view(of, now).Usable(now) == nil {
 					b.add(h, now)
-					t, done = b.view(of, now), true
+					done = true
 				}
 			})
 			if done {
-				return t, nil
+				return nil
 			}
 			return b.model.Reserve(ctx, h, now)
 		}

@@ -33,7 +33,7 @@ var stormCases = []promise{{
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.race(8, func(i int) {
-			if _, err := k.Reserve(k.ctx, uia.Hold{Token: "t", Session: "a", Until: at(minute)}, at(0)); err != nil {
+			if err := k.Reserve(k.ctx, uia.Hold{Token: "t", Session: "a", Until: at(minute)}, at(0)); err != nil {
 				k.Errorf("Reserve: %v", err)
 			}
 		})
@@ -238,12 +238,17 @@ type owner struct {
 // it gives up and starts anew at random.
 func (o *owner) register(ctx context.Context) (user string, err error) {
 	for range 2000 {
-		t, err := o.k.Reserve(ctx, uia.Hold{Token: "t", Session: o.session, Until: o.now.Add(10 * minute)}, o.now)
+		err := o.k.Reserve(ctx, uia.Hold{Token: "t", Session: o.session, Until: o.now.Add(10 * minute)}, o.now)
 		switch {
 		case errors.Is(err, uia.ErrExhausted), errors.Is(err, uia.ErrSpent) && !o.alone:
 			return "", nil
 		case err != nil:
 			return "", fmt.Errorf("Reserve: %w", err)
+		}
+		t, err := o.k.Token(ctx, "t", o.now)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("Token: %w", err)
 		case t.Pending+t.Completed > o.limit:
 			return "", fmt.Errorf("the token has %d uses pending and %d completed of %d", t.Pending, t.Completed, o.limit)
 		}

@@ -94,7 +94,7 @@ func (w *walker) step() {
 		}
 		h := uia.Hold{Token: token, Session: session, Until: until}
 		call = fmt.Sprintf("Reserve %s for %s until %s", token, session, show(until))
-		do = func(s uia.Store) (any, error) { return s.Reserve(ctx, h, now) }
+		do = func(s uia.Store) (any, error) { return nil, s.Reserve(ctx, h, now) }
 	case what < 17:
 		call = fmt.Sprintf("Pin %+v", claim)
 		do = func(s uia.Store) (any, error) { return nil, s.Pin(ctx, claim, now) }

@@ -67,19 +67,19 @@ func (s spendsAtStage) Token(ctx context.Context, value string, now time.Time) (
 // overdraws makes room for whoever comes while the last use is not spent yet.
 type overdraws struct{ uia.Store }
 
-func (s overdraws) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (s overdraws) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	for {
-		t, err := s.Store.Reserve(ctx, h, now)
+		err := s.Store.Reserve(ctx, h, now)
 		if !errors.Is(err, uia.ErrExhausted) {
-			return t, err
+			return err
 		}
-		t, err = s.Store.Token(ctx, h.Token, now)
+		t, err := s.Store.Token(ctx, h.Token, now)
 		if err != nil {
-			return t, err
+			return err
 		}
 		more := new(*t.UsesAllowed + 1)
 		if _, err := s.UpdateToken(ctx, h.Token, uia.TokenPatch{UsesAllowed: &more}, now); err != nil {
-			return t, err
+			return err
 		}
 	}
 }

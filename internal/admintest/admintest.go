@@ -142,7 +142,7 @@ func (s *Server) Spend(token, session, user string, at time.Time) {
 // Hold holds a use of the token for ten minutes.
 func (s *Server) Hold(token, session string, at time.Time) uia.Claim {
 	s.T.Helper()
-	_, err := s.Store.Reserve(context.Background(), uia.Hold{Token: token, Session: session, Until: at.Add(10 * time.Minute)}, at)
+	err := s.Store.Reserve(context.Background(), uia.Hold{Token: token, Session: session, Until: at.Add(10 * time.Minute)}, at)
 	require.NoError(s.T, err)
 	return uia.Claim{Token: token, Session: session, Attempt: 1}
 }

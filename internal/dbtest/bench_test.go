@@ -37,7 +37,7 @@ func storeWork(s *sqlstore.Store) work {
 		r := uia.Record{Key: key, State: uia.Running, Attempt: 2, Owner: "owner", Expires: now.Add(time.Hour), Claimed: now.Add(time.Minute), Data: data}
 		var saved uia.Record
 		err := s.Group(ctx, func(ctx context.Context) (err error) {
-			if _, err = s.Reserve(ctx, uia.Hold{Token: token, Session: key, Until: now.Add(time.Minute)}, now); err != nil {
+			if err = s.Reserve(ctx, uia.Hold{Token: token, Session: key, Until: now.Add(time.Minute)}, now); err != nil {
 				return err
 			}
 			if saved, err = s.SaveSession(ctx, r, now); err != nil {
@@ -73,16 +73,34 @@ var plainTables = []string{
 
 // plainWork is the same work as two plain transactions: hold and session; account,
 // counters and session. The second one is another request's, which has to read
-// the session first, to know what was held. writer queues those of SQLite, as the store does: without
-// it they would be slower.
-func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
-	data := make([]byte, 400)
-	var writer sync.Mutex
+// the session first, to know what was held. writer queues those of SQLite, as the
+// store does: without it they would be slower. Where the store is told to prepare
+// its statements, these are prepared too.
+func plainWork(t testing.TB, db *sql.DB, dialect sqlstore.Dialect, prepared bool) work {
+	const (
+		takeUse = `UPDATE plain_tokens SET pending = pending + 1 WHERE token = $1 AND (expires IS NULL OR expires > $2)
+			AND pending + completed < uses_allowed`
+		createSession = `INSERT INTO plain_sessions (key, state, data, expires) VALUES ($1, 1, $2, $3)`
+		createAccount = `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`
+		spendUse      = `UPDATE plain_tokens SET pending = pending - 1, completed = completed + 1 WHERE token = $1`
+		endSession    = `UPDATE plain_sessions SET state = 3, data = $1 WHERE key = $2`
+	)
 	lockSession := `SELECT data FROM plain_sessions WHERE key = $1 AND state = 1 FOR UPDATE`
 	if dialect == sqlstore.SQLite {
 		// A transaction that reads first cannot write if another process has.
 		lockSession = `UPDATE plain_sessions SET state = 2 WHERE key = $1 AND state = 1 RETURNING data`
 	}
+	stmts := map[string]*sql.Stmt{}
+	if prepared {
+		for _, query := range []string{takeUse, createSession, lockSession, createAccount, spendUse, endSession} {
+			stmt, err := db.PrepareContext(t.Context(), query)
+			require.NoError(t, err)
+			t.Cleanup(func() { stmt.Close() })
+			stmts[query] = stmt
+		}
+	}
+	data := make([]byte, 400)
+	var writer sync.Mutex
 	inTx := func(ctx context.Context, statements ...func(*sql.Tx) error) error {
 		if dialect == sqlstore.SQLite {
 			writer.Lock()
@@ -102,7 +120,11 @@ func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
 	}
 	exec := func(ctx context.Context, query string, args ...any) func(*sql.Tx) error {
 		return func(tx *sql.Tx) error {
-			res, err := tx.ExecContext(ctx, query, args...)
+			run := func() (sql.Result, error) { return tx.ExecContext(ctx, query, args...) }
+			if stmt := stmts[query]; stmt != nil {
+				run = func() (sql.Result, error) { return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...) }
+			}
+			res, err := run()
 			if err != nil {
 				return err
 			}
@@ -112,24 +134,24 @@ func plainWork(db *sql.DB, dialect sqlstore.Dialect) work {
 			return nil
 		}
 	}
+	lock := func(ctx context.Context, key string) func(*sql.Tx) error {
+		return func(tx *sql.Tx) error {
+			var data []byte
+			if stmt := stmts[lockSession]; stmt != nil {
+				return tx.StmtContext(ctx, stmt).QueryRowContext(ctx, key).Scan(&data)
+			}
+			return tx.QueryRowContext(ctx, lockSession, key).Scan(&data)
+		}
+	}
 	return func(ctx context.Context, client int, n int64) error {
 		now := t0.UnixMilli()
 		token, key := fmt.Sprint("client", client), fmt.Sprintf("register.%043d", n)
-		err := inTx(ctx,
-			exec(ctx, `UPDATE plain_tokens SET pending = pending + 1 WHERE token = $1 AND (expires IS NULL OR expires > $2)
-				AND pending + completed < uses_allowed`, token, now),
-			exec(ctx, `INSERT INTO plain_sessions (key, state, data, expires) VALUES ($1, 1, $2, $3)`, key, data, now+3600_000))
+		err := inTx(ctx, exec(ctx, takeUse, token, now), exec(ctx, createSession, key, data, now+3600_000))
 		if err != nil {
 			return err
 		}
-		return inTx(ctx,
-			func(tx *sql.Tx) error {
-				var data []byte
-				return tx.QueryRowContext(ctx, lockSession, key).Scan(&data)
-			},
-			exec(ctx, `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`, key, key, token),
-			exec(ctx, `UPDATE plain_tokens SET pending = pending - 1, completed = completed + 1 WHERE token = $1`, token),
-			exec(ctx, `UPDATE plain_sessions SET state = 3, data = $1 WHERE key = $2`, data, key))
+		return inTx(ctx, lock(ctx, key), exec(ctx, createAccount, key, key, token),
+			exec(ctx, spendUse, token), exec(ctx, endSession, data, key))
 	}
 }
 
@@ -147,7 +169,7 @@ func BenchmarkThroughput(b *testing.B) {
 			return "file:" + filepath.Join(t.TempDir(), "a.db") + "?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL"
 		}},
 		{name: "pgx", driver: "pgx", dialect: sqlstore.PostgreSQL, dsn: benchDatabase(server)},
-		{name: "pq", driver: "postgres", dialect: sqlstore.PostgreSQL, dsn: benchDatabase(server, "binary_parameters=yes")},
+		backend{name: "pq", driver: "postgres", dialect: sqlstore.PostgreSQL, dsn: benchDatabase(server, "binary_parameters=yes")}.prepared(),
 	}
 	for _, be := range backends {
 		for _, clients := range []int{1, 16} {
@@ -183,7 +205,7 @@ func BenchmarkThroughput(b *testing.B) {
 					wg.Wait()
 					return time.Since(start)
 				}
-				ours, plain := storeWork(s), plainWork(db, be.dialect)
+				ours, plain := storeWork(s), plainWork(b, db, be.dialect, be.options != nil)
 				run(ours, 5)
 				run(plain, 5)
 				var a, p []time.Duration

@@ -21,7 +21,7 @@ func TestKit(t *testing.T) {
 	serializable.name += "-serializable"
 	repeatable := onPostgres("postgres", "default_transaction_isolation = 'repeatable read'")
 	repeatable.name += "-repeatable-read"
-	list := append(backends(), serializable, repeatable)
+	list := append(backends(), serializable, repeatable, onPostgres("postgres").prepared())
 	for _, b := range backends() {
 		list = append(list, b.oneConn())
 	}

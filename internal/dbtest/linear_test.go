@@ -129,7 +129,7 @@ func history(t *testing.T, s uia.Store, token string) []porcupine.Operation {
 				case "Token":
 					tok, err = s.Token(ctx, token, t0)
 				case "Reserve":
-					_, err = s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: t0.Add(time.Hour)}, t0)
+					err = s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: t0.Add(time.Hour)}, t0)
 				case "Pin":
 					err = s.Pin(ctx, claim, t0)
 				case "Unpin":
@@ -202,23 +202,23 @@ type countingStore struct {
 	uia.Store
 }
 
-func (s countingStore) Reserve(ctx context.Context, h uia.Hold, now time.Time) (uia.Token, error) {
+func (s countingStore) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	t, err := s.Token(ctx, h.Token, now)
 	if err != nil {
-		return t, err
+		return err
 	}
 	if err := t.Usable(now); err != nil {
 		return s.Store.Reserve(ctx, h, now)
 	}
 	// The limit was looked at. From here on it does not count.
 	if _, err := s.UpdateToken(ctx, h.Token, uia.TokenPatch{UsesAllowed: new((*int64)(nil))}, now); err != nil {
-		return t, err
+		return err
 	}
-	_, err = s.Store.Reserve(ctx, h, now)
+	err = s.Store.Reserve(ctx, h, now)
 	if _, err := s.UpdateToken(ctx, h.Token, uia.TokenPatch{UsesAllowed: new(new(int64(linearLimit)))}, now); err != nil {
-		return t, err
+		return err
 	}
-	return t, err
+	return err
 }
 
 // TestLinearizableCatches shows that the check notices broken stores.

@@ -138,6 +138,7 @@ type backend struct {
 	dialect sqlstore.Dialect
 	dsn     func(t testing.TB) string
 	conns   int // the pool's size; zero means 16
+	options []sqlstore.Option
 }
 
 // sqliteDSN are the settings that package sqlstore documents, in either driver's
@@ -184,6 +185,12 @@ func (b backend) oneConn() backend {
 	return b
 }
 
+func (b backend) prepared() backend {
+	b.name += "-prepared"
+	b.options = []sqlstore.Option{sqlstore.PrepareStatements()}
+	return b
+}
+
 // open opens a database that is there.
 func (b backend) open(t testing.TB, dsn string) (*sql.DB, *sqlstore.Store) {
 	t.Helper()
@@ -196,7 +203,7 @@ func (b backend) open(t testing.TB, dsn string) (*sql.DB, *sqlstore.Store) {
 	}
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
-	s, err := sqlstore.New(db, b.dialect)
+	s, err := sqlstore.New(db, b.dialect, b.options...)
 	require.NoError(t, err)
 	return db, s
 }

@@ -32,7 +32,7 @@ func BenchmarkOps(b *testing.B) {
 				time1("1load", func() error { s.LoadSession(ctx, key, t0); return nil })
 				time1("2token", func() error { _, err := s.Token(ctx, "t", t0); return err })
 				time1("3reserve", func() error {
-					_, err := s.Reserve(ctx, uia.Hold{Token: "t", Session: key, Until: t0.Add(time.Hour)}, t0)
+					err := s.Reserve(ctx, uia.Hold{Token: "t", Session: key, Until: t0.Add(time.Hour)}, t0)
 					return err
 				})
 				r := uia.Record{Key: key, State: uia.Running, Data: data, Expires: t0.Add(time.Hour)}

@@ -80,7 +80,7 @@ func (m *scale) step(i int) {
 	ctx, now := m.t.Context(), t0.Add(time.Duration(i)*time.Second)
 	claim := uia.Claim{Token: "big", Session: fmt.Sprintf("register.step%040d", i), Attempt: 2}
 	m.register.time(func() {
-		_, err := m.s.Reserve(ctx, uia.Hold{Token: claim.Token, Session: claim.Session, Until: now.Add(time.Hour)}, now)
+		err := m.s.Reserve(ctx, uia.Hold{Token: claim.Token, Session: claim.Session, Until: now.Add(time.Hour)}, now)
 		require.NoError(m.t, err)
 		require.NoError(m.t, m.s.Pin(ctx, claim, now))
 		require.NoError(m.t, m.s.Commit(ctx, claim, "@user:test", now))

@@ -207,7 +207,7 @@ func TestOneMemoryDatabase(t *testing.T) {
 		b := backend{name: driver, driver: driver, dialect: sqlstore.SQLite, conns: 1, dsn: func(testing.TB) string { return dsn }}
 		_, s := b.fresh(t)
 		require.NoError(t, s.CreateTokens(t.Context(), uia.Token{Value: "t"}))
-		_, err := s.Reserve(t.Context(), uia.Hold{Token: "t", Session: "s", Until: t0}, t0)
+		err := s.Reserve(t.Context(), uia.Hold{Token: "t", Session: "s", Until: t0}, t0)
 		require.NoError(t, err)
 	}
 }
