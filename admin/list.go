@@ -12,8 +12,9 @@ import (
 const (
 	// maxOffset bounds a from that is a number.
 	maxOffset = 10_000
-	// maxParts bounds how many pages of the store one answer is made of.
-	maxParts = 3
+	// maxParts bounds how many pages of the store one answer is made of. A full one
+	// is made of two.
+	maxParts = 4
 )
 
 // page is a page of tokens.
@@ -103,6 +104,7 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 // of the store have to offer: their tools would take a short page for everything.
 func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.TokenPage, err error) {
 	q, want, skip := l.TokenQuery, l.Limit, l.offset
+	parts := max(2, min(maxParts, 2*maxLimit/want))
 	for part := range maxParts + maxOffset/maxLimit {
 		q.Limit = min(want-len(out.Tokens)+skip, maxLimit)
 		found, err := h.store.ListTokens(ctx, q, now)
@@ -117,7 +119,7 @@ func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.T
 		skip -= skipped
 		out.Tokens = append(out.Tokens, found.Tokens[skipped:]...)
 		out.Next, q.After = found.Next, found.Next
-		if found.Next == nil || len(out.Tokens) == want || skip == 0 && (l.follows || part >= maxParts-1) {
+		if found.Next == nil || len(out.Tokens) == want || skip == 0 && (l.follows || part >= parts-1) {
 			break
 		}
 	}

@@ -14,10 +14,11 @@ import (
 // labelled returns all tokens behind the cursor whose label has the prefix, in
 // order, or nil if more than n labels have it.
 func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow, error) {
-	// Counting as far as that reads nothing but the index.
+	// Counting as far as that reads nothing but the index, and because of the order
+	// no more of it: PostgreSQL may otherwise look up all that match first.
 	where, args := labelRange(q.LabelPrefix, 1)
 	var matches int
-	_, err := c.one(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT 1 FROM uia_tokens WHERE %s LIMIT $%d) few`, where, len(args)+1),
+	_, err := c.one(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT 1 FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d) few`, where, len(args)+1),
 		append(args, n+1), &matches)
 	if err != nil || matches > n {
 		return nil, err

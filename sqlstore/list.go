@@ -64,14 +64,18 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 // page returns one page without its total.
 func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Time) (page uia.TokenPage, err error) {
 	rows, more, err := c.examine(ctx, q, limit)
-	if err != nil {
+	if err != nil || len(rows) == 0 {
 		return page, err
 	}
 	next := func(r tokenRow) *uia.TokenCursor { return &uia.TokenCursor{Key: r.key(q.Order), Value: r.value} }
+	last := rows[len(rows)-1]
 	if more {
-		page.Next = next(rows[len(rows)-1])
+		page.Next = next(last)
 	}
-	for part := range slices.Chunk(rows, countBatch) {
+	rows = slices.DeleteFunc(rows, func(r tokenRow) bool { return !r.passes(q, now) })
+	for rest := rows; len(rest) > 0; {
+		part := rest[:countable(rest, limit)]
+		rest = rest[len(part):]
 		counted, err := c.count(ctx, part, now)
 		if err != nil {
 			return page, err
@@ -82,15 +86,14 @@ func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Ti
 				continue // deleted meanwhile
 			}
 			t := r.token()
-			if !strings.HasPrefix(t.Label, q.LabelPrefix) || q.Valid != nil && *q.Valid != (t.Usable(now) == nil) {
+			if !r.passes(q, now) || q.Valid != nil && *q.Valid != (t.Usable(now) == nil) {
 				continue
 			}
-			if len(page.Tokens) == limit {
-				return page, nil
-			}
 			page.Tokens = append(page.Tokens, t)
-			if len(page.Tokens) == limit && (more || row.id != rows[len(rows)-1].id) {
-				page.Next = next(row)
+			if len(page.Tokens) == limit {
+				if more || row.id != last.id {
+					page.Next = next(row)
+				}
 				return page, nil
 			}
 		}
@@ -98,10 +101,42 @@ func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Ti
 	return page, nil
 }
 
+// passes reports whether the token may be one that q asks for, as far as can be
+// told without counting its uses.
+func (r *tokenRow) passes(q uia.TokenQuery, now time.Time) bool {
+	if !strings.HasPrefix(r.label, q.LabelPrefix) {
+		return false
+	}
+	switch {
+	case q.Valid == nil:
+		return true
+	case r.revoked != 0 || r.expires <= ms(now):
+		return !*q.Valid
+	case r.taken < r.allowed:
+		return *q.Valid
+	}
+	return true
+}
+
+// countable returns how many of the rows to count at once: as many as the page may
+// need and one statement can count.
+func countable(rows []tokenRow, limit int) int {
+	used := 0
+	for i, r := range rows {
+		if r.taken > 0 {
+			used++
+		}
+		if used > countBatch || i == max(limit, countBatch) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
 // countBatch is how many tokens' uses are counted in one statement. Counting for a
 // whole page at once looks so expensive to PostgreSQL, when it has no statistics,
 // that it compiles the statement first, which takes a second.
-const countBatch = 50
+const countBatch = 200
 
 // count reads the rows again, by id, with what their uses add up to. Tokens that
 // nobody has used, as most are, need no reading.
