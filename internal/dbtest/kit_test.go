@@ -18,9 +18,7 @@ func TestKit(t *testing.T) {
 		storetest.TestStore(t, func(*testing.T) uia.Store { return memstore.New(nil) })
 	})
 	serializable := onPostgres("pgx", "default_transaction_isolation = 'serializable'")
-	serializable.name += "-serializable"
 	repeatable := onPostgres("postgres", "default_transaction_isolation = 'repeatable read'")
-	repeatable.name += "-repeatable-read"
 	list := append(backends(), serializable, repeatable, onPostgres("postgres").prepared())
 	for _, b := range backends() {
 		list = append(list, b.oneConn())

@@ -25,6 +25,10 @@ import (
 // full reports whether the long tests run at their full size.
 var full = os.Getenv("UIA_FULL") != ""
 
+// timed reports whether times are asserted that are promised of a machine with
+// nothing else to do. Under the race detector a SQLite in Go takes five times as long.
+var timed = full && !raceDetector
+
 // size is the size of a long test: about a tenth in CI.
 func size(whole, tenth int) int {
 	if full {
@@ -161,6 +165,10 @@ func sqlite(driver string) backend {
 // as "default_transaction_isolation = 'serializable'".
 func onPostgres(driver string, settings ...string) backend {
 	name := map[string]string{"pgx": "pgx", "postgres": "pq"}[driver]
+	for _, s := range settings {
+		_, value, _ := strings.Cut(s, " = ")
+		name += "-" + strings.ReplaceAll(strings.Trim(value, "'"), " ", "-")
+	}
 	return backend{name: name, driver: driver, dialect: sqlstore.PostgreSQL, dsn: func(t testing.TB) string {
 		return postgres(t)(postgresDatabase(t, settings...), driverParams(driver)...)
 	}}
