@@ -79,7 +79,7 @@
 // A benchmark (Throughput in internal/dbtest) compares its storage work with the
 // same work written by hand as two plain transactions: hold and session; session,
 // account, counters and session. On two cores, shared with the client, it ran at
-// 0.78 to 0.88 of the plain one's throughput on SQLite, and on PostgreSQL at 0.96 or
+// 0.78 to 0.88 of the plain one's throughput on SQLite, and on PostgreSQL at 0.89 or
 // more with one client and at 0.77 to 0.85 with sixteen, through pgx and through
 // lib/pq with prepared statements. Without those lib/pq is at 0.5 to 0.7.
 //
@@ -87,9 +87,9 @@
 // run, a registration with that token and a look at it take as long as on an empty
 // database (TestScale); any page of the administration's lists takes less than 20 ms
 // (AdminPages, a benchmark).
-// PostgreSQL's autovacuum should be on: until it has been there, the index of uses
-// holds the former states of each use, and a look at a token goes past them (0.1 ms
-// for every ten thousand).
+// PostgreSQL's autovacuum should be on, and no transaction be left open for long: the
+// index of uses holds the former states of each use until they are cleaned up, and a
+// look at a token can pass them by only when nobody sees them any more.
 //
 // # Safety
 //

@@ -48,16 +48,19 @@ const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, me
 // the others are few, and each count is a range of the index uia_uses_counts, as
 // is the last use.
 //
-// The range has two ends because a PostgreSQL without statistics takes it for
-// narrow then. With IN (1, 2), or one end, it expects so many rows that it goes
-// through all uses of the token, or through what the index still holds of them,
-// and it keeps to that plan.
+// Every range has two ends, and the first count a range of stamps that has them
+// all, because a PostgreSQL without statistics takes such a range for narrow. It
+// then reads the index alone, and marks in passing the entries of what uses have
+// been before. If it expects many rows it builds a bitmap instead, from all those
+// entries each time, or even from all uses of the token, and keeps to that plan.
 //
 // id and taken are the token's: uia_uses has no such columns.
 const tokenCounts = `
-	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state BETWEEN 1 AND 2) END,
+	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state BETWEEN 1 AND 2
+		AND u.stamp BETWEEN -9223372036854775807 AND 9223372036854775807) END,
 	CASE WHEN taken = 0 THEN 0 ELSE
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= $1) END,
+		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1
+		AND u.stamp BETWEEN -9223372036854775807 AND $1) END,
 	CASE WHEN taken = 0 THEN NULL ELSE
 		(SELECT max(u.stamp) FROM uia_uses u WHERE u.token_id = id AND u.state = 3) END`
 
