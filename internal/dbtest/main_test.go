@@ -164,12 +164,12 @@ func sqlite(driver string) backend {
 // onPostgres is a backend on the shared server; settings are the database's, such
 // as "default_transaction_isolation = 'serializable'".
 func onPostgres(driver string, settings ...string) backend {
-	name := map[string]string{"pgx": "pgx", "postgres": "pq"}[driver]
+	name := []string{map[string]string{"pgx": "pgx", "postgres": "pq"}[driver]}
 	for _, s := range settings {
 		_, value, _ := strings.Cut(s, " = ")
-		name += "-" + strings.ReplaceAll(strings.Trim(value, "'"), " ", "-")
+		name = append(name, strings.ReplaceAll(strings.Trim(value, "'"), " ", "-"))
 	}
-	return backend{name: name, driver: driver, dialect: sqlstore.PostgreSQL, dsn: func(t testing.TB) string {
+	return backend{name: strings.Join(name, "-"), driver: driver, dialect: sqlstore.PostgreSQL, dsn: func(t testing.TB) string {
 		return postgres(t)(postgresDatabase(t, settings...), driverParams(driver)...)
 	}}
 }
