@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 )
 
 // watcher collects what an observer is told.
@@ -94,7 +95,7 @@ func TestEventsOfARegistration(t *testing.T) {
 }
 
 func TestEventsOfFailures(t *testing.T) {
-	limiter, err := uia.NewLimiter(&uia.LimiterOptions{Burst: 1})
+	limiter, err := limit.New(&limit.Options{Burst: 1})
 	require.NoError(t, err)
 	h, w := watched(t, func(c *uia.Config) { c.Limiter = limiter })
 	guess := dict{"auth": dict{"type": uia.TokenType, "token": "wrong"}}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 )
 
 // handClock moves only when it is told to.
@@ -116,4 +118,27 @@ func (a answer) challenges(t testing.TB, members ...string) {
 	t.Helper()
 	assert.Equal(t, 401, a.Status, a.Body)
 	assert.ElementsMatch(t, members, slices.Collect(maps.Keys(a.JSON)), a.Body)
+}
+
+// newLimiter returns a limiter with these options, which may be nil.
+func newLimiter(t testing.TB, o *limit.Options) *limit.Limiter {
+	t.Helper()
+	l, err := limit.New(o)
+	require.NoError(t, err)
+	return l
+}
+
+// wait lets the bubble's clock pass.
+func wait(t testing.TB, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 )
 
 // limiting is a homeserver with the default limiter, whose clock is ahead by this
@@ -24,7 +25,7 @@ import (
 func limiting(t *testing.T, ahead *atomic.Int64, s setup) *homeserver {
 	s.change = func(c *uia.Config) {
 		c.Logger = slog.New(slog.DiscardHandler)
-		c.Limiter = newLimiter(t, &uia.LimiterOptions{Now: func() time.Time {
+		c.Limiter = newLimiter(t, &limit.Options{Now: func() time.Time {
 			return time.Now().Add(time.Duration(ahead.Load()))
 		}})
 	}

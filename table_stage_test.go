@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 )
 
 // probed is a homeserver whose registration takes the stages "first" and
@@ -49,7 +50,7 @@ func refusing(err error) func(*uia.Session, json.RawMessage) (json.RawMessage, e
 // limited gives each client this many failures.
 func limited(burst int) func(*uia.Config) {
 	return func(c *uia.Config) {
-		l, err := uia.NewLimiter(&uia.LimiterOptions{Burst: burst, Now: c.Now})
+		l, err := limit.New(&limit.Options{Burst: burst, Now: c.Now})
 		if err != nil {
 			panic(err)
 		}

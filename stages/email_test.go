@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/stages"
 )
 
@@ -176,7 +177,7 @@ func TestRequestTokenAfterAStage(t *testing.T) {
 func TestMailsAreLimited(t *testing.T) {
 	box := &mailbox{}
 	stage := newEmail(box)
-	limiter, err := uia.NewLimiter(&uia.LimiterOptions{Burst: 2, Refill: time.Hour})
+	limiter, err := limit.New(&limit.Options{Burst: 2, Refill: time.Hour})
 	require.NoError(t, err)
 	stage.Limiter = limiter
 	ctx := t.Context()

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/register"
 )
 
@@ -106,7 +107,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		s.shared = newSharedSecret(opts.SharedSecret)
 	}
 	if opts.Failures >= 0 {
-		limiter, err := uia.NewLimiter(&uia.LimiterOptions{Burst: opts.Failures})
+		limiter, err := limit.New(&limit.Options{Burst: opts.Failures})
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package uia_test
+package limit_test
 
 import (
 	"context"
@@ -17,13 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 )
 
 var alice, bob = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 
-func newLimiter(t testing.TB, o *uia.LimiterOptions) *uia.FailureLimiter {
+func newLimiter(t testing.TB, o *limit.Options) *limit.Limiter {
 	t.Helper()
-	l, err := uia.NewLimiter(o)
+	l, err := limit.New(o)
 	require.NoError(t, err)
 	return l
 }
@@ -127,7 +128,7 @@ func TestLimiterNeverRefusesHonestUsers(t *testing.T) {
 }
 
 func TestLimiterQueue(t *testing.T) {
-	one := &uia.LimiterOptions{Burst: 1}
+	one := &limit.Options{Burst: 1}
 	start := func(t *testing.T, l uia.Limiter, ctx context.Context) (answer chan error, settle chan func(bool)) {
 		answer, settle = make(chan error, 1), make(chan func(bool), 1)
 		go func() {
@@ -190,7 +191,7 @@ func TestLimiterQueue(t *testing.T) {
 	})
 	t.Run("time makes room for those who wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(t, &uia.LimiterOptions{Burst: 2})
+			l := newLimiter(t, &limit.Options{Burst: 2})
 			require.NoError(t, guess(t, l, alice, true))
 			_, err := l.Charge(t.Context(), alice) // stuck: never settled
 			require.NoError(t, err)
@@ -212,7 +213,7 @@ func TestLimiterQueue(t *testing.T) {
 }
 
 func TestLimiterCancelledContextTakesNothing(t *testing.T) {
-	l := newLimiter(t, &uia.LimiterOptions{Burst: 1})
+	l := newLimiter(t, &limit.Options{Burst: 1})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := l.Charge(ctx, alice)
@@ -221,7 +222,7 @@ func TestLimiterCancelledContextTakesNothing(t *testing.T) {
 }
 
 func TestLimiterSettlesOnce(t *testing.T) {
-	l := newLimiter(t, &uia.LimiterOptions{Burst: 2})
+	l := newLimiter(t, &limit.Options{Burst: 2})
 	settle, err := l.Charge(t.Context(), alice)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
@@ -250,7 +251,7 @@ func TestLimiterClients(t *testing.T) {
 		{"::1", "127.0.0.1", false},
 		{"192.0.2.1", "0:0:0:0:0:fffe:c000:201", false},
 	} {
-		l := newLimiter(t, &uia.LimiterOptions{Burst: 1})
+		l := newLimiter(t, &limit.Options{Burst: 1})
 		require.NoError(t, guess(t, l, netip.MustParseAddr(c.a), true))
 		err := guess(t, l, netip.MustParseAddr(c.b), true)
 		assert.Equal(t, c.same, err != nil, "%s and %s", c.a, c.b)
@@ -263,7 +264,7 @@ func TestLimiterClients(t *testing.T) {
 
 func TestLimiterSharesOneBudgetWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(t, &uia.LimiterOptions{Burst: 2, MaxClients: 10})
+		l := newLimiter(t, &limit.Options{Burst: 2, MaxClients: 10})
 		addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
 		for i := range 10 {
 			require.NoError(t, guess(t, l, addr(i), i != 0)) // the first guessed right, and is forgotten
@@ -282,7 +283,7 @@ func TestLimiterSharesOneBudgetWhenFull(t *testing.T) {
 }
 
 func TestLimiterForgetsWhoGuessedRight(t *testing.T) {
-	l := newLimiter(t, &uia.LimiterOptions{Burst: 1, MaxClients: 1})
+	l := newLimiter(t, &limit.Options{Burst: 1, MaxClients: 1})
 	for i := range 4 {
 		assert.NoError(t, guess(t, l, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), i >= 2))
 	}
@@ -290,7 +291,7 @@ func TestLimiterForgetsWhoGuessedRight(t *testing.T) {
 
 func TestLimiterMemoryIsBounded(t *testing.T) {
 	now := time.Now()
-	l := newLimiter(t, &uia.LimiterOptions{Now: func() time.Time { return now }})
+	l := newLimiter(t, &limit.Options{Now: func() time.Time { return now }})
 	before := heap()
 	var looked int
 	for i := range 200_000 {
@@ -319,18 +320,16 @@ func heap() uint64 {
 
 func TestLimiterClockSetBack(t *testing.T) {
 	now := time.Now()
-	l := newLimiter(t, &uia.LimiterOptions{Burst: 1, Now: func() time.Time { return now }})
+	l := newLimiter(t, &limit.Options{Burst: 1, Now: func() time.Time { return now }})
 	require.NoError(t, guess(t, l, alice, true))
 	now = now.Add(-time.Hour)
 	assert.Equal(t, 10*time.Second, retryAfter(t, guess(t, l, alice, true)), "not an hour and ten seconds")
 }
 
 func TestLimiterOptions(t *testing.T) {
-	_, err := uia.NewLimiter(&uia.LimiterOptions{Burst: -1, Refill: -1, MaxClients: -1})
-	for _, name := range []string{"Burst", "Refill", "MaxClients"} {
-		assert.ErrorContains(t, err, "LimiterOptions."+name)
-	}
-	_, err = uia.NewLimiter(&uia.LimiterOptions{Burst: 1 << 40, Refill: time.Hour})
+	_, err := limit.New(&limit.Options{Burst: -1, Refill: -1, MaxClients: -1})
+	assert.EqualError(t, err, "limit: Burst is negative\nlimit: Refill is negative\nlimit: MaxClients is negative", "all mistakes at once, always in this order")
+	_, err = limit.New(&limit.Options{Burst: 1 << 40, Refill: time.Hour})
 	assert.ErrorContains(t, err, "Burst")
 }
 
@@ -341,7 +340,7 @@ func TestLimiterAgainstModel(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		now := time.Unix(1e9, 0)
 		burst, refill := 1+rnd.IntN(5), time.Duration(1+rnd.IntN(3000))*time.Millisecond
-		l := newLimiter(t, &uia.LimiterOptions{Burst: burst, Refill: refill, Now: func() time.Time { return now }})
+		l := newLimiter(t, &limit.Options{Burst: burst, Refill: refill, Now: func() time.Time { return now }})
 		var owed time.Duration // what the model says
 		var flying []func(bool)
 		for range 500 {

@@ -1,0 +1,58 @@
+package limit
+
+import (
+	"container/list"
+	"time"
+
+	"github.com/matrix-uia/uia"
+)
+
+// bucket is one client's budget. Each failure moves full ahead by one refill, so
+// that nothing needs to run for failures to be forgiven.
+type bucket struct {
+	full  time.Duration // when the whole budget is back
+	busy  int           // guesses in flight
+	queue *list.List    // of chan error: who waits for one of them; nil if nobody did yet
+}
+
+// serve lets in those who wait while there is room, or turns all of them away
+// if what has settled meanwhile spent the budget.
+func (l *Limiter) serve(b *bucket, now time.Duration) {
+	for b.waiting() > 0 {
+		err := l.spent(b, now)
+		if err == nil && !l.room(b, now) {
+			return
+		}
+		if err == nil {
+			b.busy++
+		}
+		b.queue.Remove(b.queue.Front()).(chan error) <- err
+	}
+}
+
+// debt is how long it takes until the whole budget is back. A clock that was set
+// back cannot make it more than the budget.
+func (l *Limiter) debt(b *bucket, now time.Duration) time.Duration {
+	return min(max(b.full-now, 0), l.budget)
+}
+
+// room reports whether one more guess can be let in even if all that are in
+// flight turn out to be wrong.
+func (l *Limiter) room(b *bucket, now time.Duration) bool {
+	return l.debt(b, now)+time.Duration(b.busy+1)*l.refill <= l.budget
+}
+
+// spent returns a *uia.LimitError if not even the settled failures leave room.
+func (l *Limiter) spent(b *bucket, now time.Duration) error {
+	if wait := l.debt(b, now) + l.refill - l.budget; wait > 0 {
+		return &uia.LimitError{RetryAfter: wait}
+	}
+	return nil
+}
+
+func (b *bucket) waiting() int {
+	if b.queue == nil {
+		return 0
+	}
+	return b.queue.Len()
+}
