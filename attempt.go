@@ -35,7 +35,7 @@ func (v *visit) attempt(ctx context.Context, st *stage, claim bool) error {
 	failed := refused && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden)
 	settle(failed)
 	if failed {
-		v.e.emit(ctx, stageFailed(v.s, st.Type(), refusal))
+		v.e.observe(ctx, stageFailed(v.s, st.Type(), refusal))
 	}
 	if more, ok := errors.AsType[*Continue](err); ok {
 		c := v.challenge(ctx, nil)
@@ -90,7 +90,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		if err == nil {
 			v.adopt(saved, data)
 			if st.tx != nil {
-				v.e.emit(ctx, UseHeld{about(v.s.Key, st.Type()), heldToken(held)})
+				v.e.observe(ctx, useEvent(EventUseHeld, st.Type(), v.claimOf(held)))
 			}
 			return nil
 		}

@@ -30,7 +30,7 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 	stuck, overtaken := t.rollback(ctx, pledges)
 	if overtaken {
 		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
-			t.e.emit(ctx, t.spent...)
+			t.tellSpent(ctx)
 		}
 		return nil, errOvertaken
 	}
@@ -86,7 +86,7 @@ func (t *turn) decide(ctx context.Context, pledges []pledge, refusal *Error) (js
 	if !outcome.Done {
 		for _, p := range pledges {
 			if err := p.Release(ctx, p.TxClaim, nil); err == nil {
-				t.e.emit(ctx, UseReleased{about(p.Key, p.Type()), heldToken(p.Result)})
+				t.e.observe(ctx, useEvent(EventUseReleased, p.Type(), p.TxClaim))
 			} else if !errors.Is(err, ErrNotHeld) {
 				t.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", t.s.Key, "stage", p.Type(), "error", err)
 			}

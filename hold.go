@@ -66,7 +66,7 @@ func (v *visit) uncomplete(ctx context.Context, i int) error {
 	for _, c := range gone {
 		if st := v.e.stages[c.Type]; st != nil && st.tx != nil {
 			if v.release(ctx, st, c.Result) {
-				v.e.emit(ctx, UseReleased{about(v.s.Key, st.Type()), heldToken(c.Result)})
+				v.e.observe(ctx, useEvent(EventUseReleased, st.Type(), v.claimOf(c.Result)))
 			}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -94,24 +93,17 @@ func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bo
 	if err != nil {
 		return false, err
 	}
-	var ev Event
+	ev := useEvent(EventUseReleased, st.Type(), c)
 	if outcome.Done {
-		ev = UseSpent{about(c.Key, st.Type()), heldToken(c.Result), outcome.UserID}
+		ev.Kind, ev.UserID = EventUseSpent, outcome.UserID
 		err = st.tx.Commit(ctx, c, outcome.UserID)
 	} else {
-		ev = UseReleased{about(c.Key, st.Type()), heldToken(c.Result)}
 		err = st.tx.Release(ctx, c, nil)
 	}
 	if err == nil {
-		e.emit(ctx, ev)
+		e.observe(ctx, ev)
 	}
 	return outcome.Done, err
-}
-
-// operationOf returns the name of the operation that a Session.Key belongs to.
-func operationOf(key string) string {
-	name, _, _ := strings.Cut(key, ".")
-	return name
 }
 
 // charge takes a guess from the client's budget; see Limiter.
@@ -121,7 +113,7 @@ func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(fai
 	}
 	settle, err = e.cfg.Limiter.Charge(ctx, client)
 	if _, hit := errors.AsType[*LimitError](err); hit {
-		e.emit(ctx, LimitHit{client})
+		e.observe(ctx, Event{Kind: EventLimitHit, Client: client})
 	}
 	return settle, err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,12 @@ type Session struct {
 type completion struct {
 	Type   string          `json:"t"`
 	Result json.RawMessage `json:"r,omitempty"`
+}
+
+// operationOf returns the name of the operation that a Session.Key belongs to.
+func operationOf(key string) string {
+	name, _, _ := strings.Cut(key, ".")
+	return name
 }
 
 // Param decodes one member of Params; see [Field].

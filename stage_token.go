@@ -77,6 +77,16 @@ func tokenResult(result json.RawMessage) (r TokenResult, err error) {
 	return r, err
 }
 
+// heldToken returns the fingerprint of the token that a stage's result is about; ""
+// if it is about something else.
+func heldToken(result json.RawMessage) string {
+	r, err := tokenResult(result)
+	if err != nil || r.Token == "" {
+		return ""
+	}
+	return Fingerprint(r.Token)
+}
+
 // GenerateToken returns a random token of n of the characters A-Z and 2-7; an n
 // below 1 or above MaxTokenLength means 16, which has 80 bits.
 func GenerateToken(n int) string {

@@ -98,7 +98,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		cancel()
 		if err == nil {
 			t.adopt(finished, data)
-			t.e.emit(ctx, t.spent...)
+			t.tellSpent(ctx)
 			return response, nil
 		}
 	}
@@ -106,6 +106,13 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		return nil, errOvertaken
 	}
 	return t.failed(ctx, pledges, refusal, err)
+}
+
+// tellSpent tells the observer what a transaction has committed.
+func (t *turn) tellSpent(ctx context.Context) {
+	for _, ev := range t.spent {
+		t.e.observe(ctx, ev)
+	}
 }
 
 // overtaken reports whether another request has changed the record since this one
@@ -199,9 +206,10 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 		if err != nil {
 			return err
 		}
-		ev := UseSpent{about(p.Key, p.Type()), heldToken(p.Result), userID}
+		ev := useEvent(EventUseSpent, p.Type(), p.TxClaim)
+		ev.UserID = userID
 		if t.inTx == nil {
-			t.e.emit(ctx, ev)
+			t.e.observe(ctx, ev)
 		} else {
 			t.spent = append(t.spent, ev)
 		}

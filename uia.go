@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/matrix-uia/uia/internal/observe"
 )
 
 // Config configures an Engine.
@@ -67,6 +69,7 @@ type Engine struct {
 	ring       []*keys // the first seals
 	stages     map[string]*stage
 	operations map[string]*operation
+	observe    func(context.Context, Event)
 	log        *slog.Logger
 	now        func() time.Time
 
@@ -100,6 +103,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.now == nil {
 		e.now = time.Now
 	}
+	e.observe = observe.Safely(cfg.Observer, e.log)
 	setDefault(&e.cfg.SessionTTL, defaultSessionTTL)
 	setDefault(&e.cfg.ClaimTTL, defaultClaimTTL)
 	setDefault(&e.cfg.MaxBody, defaultMaxBody)

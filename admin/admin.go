@@ -47,6 +47,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/observe"
 )
 
 // Path is where Synapse has this API, and where tools look for it.
@@ -78,6 +79,7 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 	if h.now == nil {
 		h.now = time.Now
 	}
+	h.observe = observe.Safely(opts.Observer, h.log)
 	var mistakes []error
 	if store == nil || authorize == nil {
 		mistakes = append(mistakes, errors.New("admin: store and authorize are required"))
@@ -104,6 +106,7 @@ type handler struct {
 	opts      Options
 	log       *slog.Logger
 	now       func() time.Time
+	observe   func(context.Context, uia.Event)
 	words     *words // nil: none
 	pages     cipher.AEAD
 }
@@ -176,19 +179,6 @@ func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		h.log.ErrorContext(r.Context(), "admin: request failed", "method", r.Method, "error", err)
 	}
 	uia.WriteError(w, err)
-}
-
-// emit tells the observer, whose panic must not make a change look undone.
-func (h *handler) emit(ctx context.Context, ev uia.Event) {
-	if h.opts.Observer == nil {
-		return
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			h.log.ErrorContext(ctx, "admin: the observer panicked", "event", ev.Name(), "panic", p)
-		}
-	}()
-	h.opts.Observer(ctx, ev)
 }
 
 func invalid(message string) error {

@@ -40,8 +40,8 @@ func (h *handler) create(r *request) (any, error) {
 		return nil, told(err)
 	}
 	for _, t := range tokens {
-		h.emit(r.Context(), uia.TokenCreated{
-			Token: uia.Fingerprint(t.Value), By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires,
+		h.observe(r.Context(), uia.Event{
+			Kind: uia.EventTokenCreated, Token: uia.Fingerprint(t.Value), By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires,
 		})
 	}
 	if d.batch {

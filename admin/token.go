@@ -46,7 +46,7 @@ func (h *handler) remove(r *request) (any, error) {
 	if err := h.store.DeleteToken(r.Context(), r.token); err != nil {
 		return nil, told(err)
 	}
-	h.emit(r.Context(), uia.TokenDeleted{Token: uia.Fingerprint(r.token), By: r.by})
+	h.observe(r.Context(), uia.Event{Kind: uia.EventTokenDeleted, Token: uia.Fingerprint(r.token), By: r.by})
 	return struct{}{}, nil
 }
 
@@ -74,11 +74,11 @@ func (h *handler) update(r *request) (any, error) {
 	}
 	fingerprint := uia.Fingerprint(t.Value)
 	if t.Revoked && !before.Revoked {
-		h.emit(r.Context(), uia.TokenRevoked{Token: fingerprint, By: r.by})
+		h.observe(r.Context(), uia.Event{Kind: uia.EventTokenRevoked, Token: fingerprint, By: r.by})
 		p.Revoked = nil
 	}
 	if p != (uia.TokenPatch{}) {
-		h.emit(r.Context(), uia.TokenUpdated{Token: fingerprint, By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires})
+		h.observe(r.Context(), uia.Event{Kind: uia.EventTokenUpdated, Token: fingerprint, By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires})
 	}
 	return h.record(t), nil
 }

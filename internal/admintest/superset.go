@@ -123,11 +123,11 @@ var supersetRows = []row{
 		events := s.Events()
 		require.Len(t, events, 7)
 		assert.Equal(t, []uia.Event{
-			uia.TokenCreated{Token: print, By: by, UsesAllowed: new(int64(2))},
-			uia.TokenUpdated{Token: print, By: by, UsesAllowed: new(int64(3))},
-			uia.TokenRevoked{Token: print, By: by},
-			uia.TokenUpdated{Token: print, By: by, UsesAllowed: new(int64(3))},
-			uia.TokenDeleted{Token: print, By: by},
+			{Kind: uia.EventTokenCreated, Token: print, By: by, UsesAllowed: new(int64(2))},
+			{Kind: uia.EventTokenUpdated, Token: print, By: by, UsesAllowed: new(int64(3))},
+			{Kind: uia.EventTokenRevoked, Token: print, By: by},
+			{Kind: uia.EventTokenUpdated, Token: print, By: by, UsesAllowed: new(int64(3))},
+			{Kind: uia.EventTokenDeleted, Token: print, By: by},
 		}, events[:5])
 	}},
 }

@@ -31,20 +31,17 @@ func newMetrics() *metrics {
 	}
 	m.registry.MustRegister(m.events, m.failures, collectors.NewGoCollector())
 	// A counter that is there from the start lets a rule tell "none" from "not known".
-	for _, ev := range []uia.Event{
-		uia.TokenCreated{}, uia.TokenUpdated{}, uia.TokenRevoked{}, uia.TokenDeleted{},
-		uia.UseHeld{}, uia.UseReleased{}, uia.UseSpent{}, uia.StageFailed{}, uia.LimitHit{},
-	} {
-		m.events.WithLabelValues(ev.Name())
+	for _, kind := range uia.EventKinds() {
+		m.events.WithLabelValues(string(kind))
 	}
 	return m
 }
 
 // observe is an observer of package uia.
 func (m *metrics) observe(_ context.Context, ev uia.Event) {
-	m.events.WithLabelValues(ev.Name()).Inc()
-	if failed, ok := ev.(uia.StageFailed); ok {
-		m.failures.WithLabelValues(failed.Stage, string(failed.ErrCode)).Inc()
+	m.events.WithLabelValues(string(ev.Kind)).Inc()
+	if ev.Kind == uia.EventStageFailed {
+		m.failures.WithLabelValues(ev.Stage, string(ev.ErrCode)).Inc()
 	}
 }
 

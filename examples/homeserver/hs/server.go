@@ -129,7 +129,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		err := opts.Storage.Tokens.CreateTokens(ctx, token)
 		switch print := uia.Fingerprint(token.Value); {
 		case err == nil:
-			s.observe(ctx, uia.TokenCreated{Token: print, By: token.CreatedBy, UsesAllowed: token.UsesAllowed, Expires: token.Expires})
+			s.observe(ctx, uia.Event{Kind: uia.EventTokenCreated, Token: print, By: token.CreatedBy, UsesAllowed: token.UsesAllowed, Expires: token.Expires})
 		case !errors.Is(err, uia.ErrExists):
 			return nil, fmt.Errorf("creating the token %s: %w", print, err)
 		}

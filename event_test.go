@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,13 +31,13 @@ func (w *watcher) observe(_ context.Context, ev uia.Event) {
 	w.events = append(w.events, ev)
 }
 
-// names returns the names of what was told since the last call.
-func (w *watcher) names() []string {
+// kinds returns the kinds of what was told since the last call.
+func (w *watcher) kinds() []uia.EventKind {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := []string{}
+	out := []uia.EventKind{}
 	for _, ev := range w.events {
-		out = append(out, ev.Name())
+		out = append(out, ev.Kind)
 	}
 	w.events = nil
 	return out
@@ -61,31 +63,35 @@ func TestEventsOfARegistration(t *testing.T) {
 
 	s := h.post(alice).session()
 	h.post(with(alice, dict{"session": s}))
-	assert.Empty(t, w.names(), "what proves nothing is no event")
+	assert.Empty(t, w.kinds(), "what proves nothing is no event")
 
 	h.post(with(alice, dict{"type": uia.TokenType, "session": s, "token": "wrong-value"}))
 	require.Len(t, w.events, 1)
-	failed := w.events[0].(uia.StageFailed)
+	failed := w.events[0]
+	assert.Equal(t, uia.EventStageFailed, failed.Kind)
 	assert.Equal(t, "not found", failed.Reason)
 	assert.Equal(t, uia.CodeUnauthorized, failed.ErrCode)
 	assert.Equal(t, uia.TokenType, failed.Stage)
 	assert.Equal(t, "192.0.2.1", failed.Client.String())
 	audit(t.Context(), failed)
 
-	w.names()
+	w.kinds()
 	h.post(with(alice, dict{"type": uia.TokenType, "session": s, "token": "the-whole-value"}))
 	require.Len(t, w.events, 1)
-	held := w.events[0].(uia.UseHeld)
+	held := w.events[0]
+	assert.Equal(t, uia.EventUseHeld, held.Kind)
 	assert.Equal(t, uia.Fingerprint("the-whole-value"), held.Token)
 	audit(t.Context(), held)
 
-	w.names()
+	w.kinds()
 	final := with(alice, dict{"type": "m.login.dummy", "session": s})
 	require.Equal(t, 200, h.post(final).Status)
 	require.Equal(t, 200, h.post(final).Status)
 	require.Len(t, w.events, 1, "a replay spends nothing")
-	spent := w.events[0].(uia.UseSpent)
-	assert.Equal(t, uia.UseSpent{EventStage: held.EventStage, Token: held.Token, UserID: "@alice:test"}, spent)
+	spent := w.events[0]
+	want := held
+	want.Kind, want.UserID = uia.EventUseSpent, "@alice:test"
+	assert.Equal(t, want, spent)
 	audit(t.Context(), spent)
 
 	for _, secret := range []string{"the-whole-value", "wrong-value", s} {
@@ -101,7 +107,7 @@ func TestEventsOfFailures(t *testing.T) {
 	guess := dict{"auth": dict{"type": uia.TokenType, "token": "wrong"}}
 	h.post(guess)
 	require.Equal(t, 429, h.post(guess).Status)
-	assert.Equal(t, []string{"stage_failed", "limit_hit"}, w.names())
+	assert.Equal(t, []uia.EventKind{uia.EventStageFailed, uia.EventLimitHit}, w.kinds())
 }
 
 func TestSpentIsToldAfterTheCommit(t *testing.T) {
@@ -117,28 +123,28 @@ func TestSpentIsToldAfterTheCommit(t *testing.T) {
 		req.Body = []byte(`{"username":"` + username + `","auth":{"type":"m.login.dummy","session":"` + challenge.Session + `"}}`)
 		grant, err := h.engine.Authenticate(t.Context(), req)
 		require.NoError(t, err)
-		w.names()
+		w.kinds()
 		_, err = grant.FinishTx(t.Context(), inTx, h.accounts.create)
 		return err
 	}
 
 	require.NoError(t, register("alice", func(ctx context.Context, f func(context.Context) error) error {
 		err := f(ctx)
-		assert.Empty(t, w.names(), "not committed yet")
+		assert.Empty(t, w.kinds(), "not committed yet")
 		return err
 	}))
-	assert.Equal(t, []string{"use_spent"}, w.names())
+	assert.Equal(t, []uia.EventKind{uia.EventUseSpent}, w.kinds())
 
 	// A transaction that fails has spent nothing.
 	require.Error(t, register("bob", func(ctx context.Context, f func(context.Context) error) error { return errLost }))
-	assert.Empty(t, w.names())
+	assert.Empty(t, w.kinds())
 
 	// One that commits and whose answer is lost has.
 	require.NoError(t, register("carol", func(ctx context.Context, f func(context.Context) error) error {
 		require.NoError(t, f(ctx))
 		return errLost
 	}))
-	assert.Equal(t, []string{"use_spent"}, w.names())
+	assert.Equal(t, []uia.EventKind{uia.EventUseSpent}, w.kinds())
 }
 
 func TestEventsOfRecover(t *testing.T) {
@@ -158,21 +164,39 @@ func TestEventsOfRecover(t *testing.T) {
 		}
 		crash("alice", true)
 		crash("bob", false)
-		assert.Equal(t, []string{"use_held", "use_held"}, w.names())
+		assert.Equal(t, []uia.EventKind{uia.EventUseHeld, uia.EventUseHeld}, w.kinds())
 		wait(t, 2*time.Minute)
 		_, err := h.engine.Recover(t.Context())
 		require.NoError(t, err)
-		assert.ElementsMatch(t, []string{"use_spent", "use_released"}, w.names())
+		assert.ElementsMatch(t, []uia.EventKind{uia.EventUseSpent, uia.EventUseReleased}, w.kinds())
 	})
 }
 
 func TestAnObserversPanicEndsThere(t *testing.T) {
+	var log bytes.Buffer
 	h := newHomeserver(t, setup{change: func(c *uia.Config) {
 		c.Observer = func(context.Context, uia.Event) { panic("a full disk") }
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	}})
 	h.token("abc", 1)
 	a := h.post(dict{"username": "a", "auth": dict{"type": uia.TokenType, "token": "abc"}})
 	assert.Equal(t, []string{uia.TokenType}, a.completed())
 	a = h.post(dict{"username": "a", "auth": dict{"type": "m.login.dummy", "session": a.session()}})
 	assert.Equal(t, 200, a.Status)
+	assert.Contains(t, log.String(), `event.kind=use_held event.token=`+uia.Fingerprint("abc")+" event.operation=register")
+	assert.Contains(t, log.String(), `panic="a full disk"`)
+}
+
+func TestAnEventLogsTheFieldsThatAreSet(t *testing.T) {
+	logged := func(ev uia.Event) string {
+		var log bytes.Buffer
+		slog.New(slog.NewTextHandler(&log, nil)).Info("x", "event", ev)
+		_, fields, _ := strings.Cut(log.String(), "msg=x")
+		return strings.TrimSpace(fields)
+	}
+	assert.Equal(t, "event.kind=limit_hit event.client=192.0.2.7", logged(uia.Event{Kind: uia.EventLimitHit, Client: netip.MustParseAddr("192.0.2.7")}))
+	assert.Equal(t, "event.kind=token_created event.token=01234567 event.by=@op:test event.uses_allowed=0 event.expires=2026-01-02T03:04:05.000Z", logged(uia.Event{
+		Kind: uia.EventTokenCreated, Token: "01234567", By: "@op:test", UsesAllowed: new(int64(0)),
+		Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+	}))
 }
