@@ -16,7 +16,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 	"github.com/stretchr/testify/require"
 )
 
@@ -76,7 +76,7 @@ type tab struct {
 // browser complain: about the policy, about a script, about anything.
 func newTab(t *testing.T, prepare ...func(*tab)) *tab {
 	t.Helper()
-	dbtest.Need(t, without)
+	testenv.Need(t, without)
 	ctx, cancel := context.WithTimeout(allocator, 2*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())

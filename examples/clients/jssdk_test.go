@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
-	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // minNode is the oldest Node.js that matrix-js-sdk runs on.
@@ -76,7 +76,7 @@ func registerJS(t *testing.T, h *homeserver, cases []jsCase) []jsResult {
 	t.Helper()
 	node, err := findNode()
 	if err != nil {
-		dbtest.Need(t, fmt.Errorf("no Node.js %d with matrix-js-sdk: %w", minNode, err))
+		testenv.Need(t, fmt.Errorf("no Node.js %d with matrix-js-sdk: %w", minNode, err))
 	}
 	in, err := json.Marshal(map[string]any{"baseUrl": h.URL, "cases": cases})
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
-	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // newAdministered starts a homeserver with an admin, and returns the admin's access
@@ -59,7 +59,7 @@ type synadm struct {
 func newSynadm(t *testing.T, base, token string) synadm {
 	t.Helper()
 	_, err := exec.LookPath("synadm")
-	dbtest.Need(t, err)
+	testenv.Need(t, err)
 	s := synadm{t: t, home: t.TempDir()}
 	s.conf = filepath.Join(s.home, "synadm.yaml")
 	conf := "user: root\ntoken: " + token + "\nbase_url: " + base + "\nadmin_path: /_synapse/admin\nmatrix_path: /_matrix\n" +

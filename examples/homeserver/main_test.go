@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia/examples/internal/testdb"
-	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // start runs the homeserver on a free port and returns the lines that it prints
@@ -63,7 +63,7 @@ func needTools(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"bash", "curl", "sed"} {
 		_, err := exec.LookPath(tool)
-		dbtest.Need(t, err)
+		testenv.Need(t, err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
+	"github.com/matrix-uia/uia/internal/testenv"
 	"github.com/matrix-uia/uia/sqlstore"
 )
 
@@ -82,7 +83,7 @@ func postgres(t testing.TB) func(database string, params ...string) string {
 func needPostgres(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNoPostgres) {
-		Need(t, err)
+		testenv.Need(t, err)
 	}
 	require.NoError(t, err)
 }

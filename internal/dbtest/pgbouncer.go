@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // ErrNoPgBouncer says that this machine has no pgbouncer.
@@ -18,7 +20,7 @@ var ErrNoPgBouncer = errors.New("no PgBouncer here: install the package pgbounce
 // Bouncer is a PgBouncer in front of a Server, in transaction pooling.
 type Bouncer struct {
 	*Server // Dir, URL and so on, on another socket
-	run     *process
+	run     *testenv.Process
 }
 
 const bouncerConfig = `[databases]
@@ -63,19 +65,19 @@ func NewBouncer(s *Server) (*Bouncer, error) {
 	defer log.Close()
 	cmd := b.command("pgbouncer", file)
 	cmd.Path = path
-	if b.run, err = supervise(cmd, log, b.Dir); err != nil {
+	if b.run, err = testenv.Start(cmd, log, b.Dir); err != nil {
 		b.Close()
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err = poll(ctx, func() bool {
+	err = testenv.Poll(ctx, func() bool {
 		conn, err := pgx.Connect(ctx, b.URL("postgres", "default_query_exec_mode=exec"))
 		if err == nil {
 			err = conn.Close(ctx)
 		}
 		return err == nil
-	}, b.run.done)
+	}, b.run.Done())
 	if err != nil {
 		text, _ := os.ReadFile(filepath.Join(b.Dir, "log"))
 		b.Close()
@@ -87,9 +89,7 @@ func NewBouncer(s *Server) (*Bouncer, error) {
 // Close stops the PgBouncer.
 func (b *Bouncer) Close() error {
 	if b.run != nil {
-		// Closing the pipe makes the supervisor kill it and remove the folder.
-		b.run.life.Close()
-		<-b.run.done
+		b.run.Stop()
 	}
 	return os.RemoveAll(b.Dir)
 }

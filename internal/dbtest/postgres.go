@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // ErrNoPostgres says that this machine has no PostgreSQL server binaries.
@@ -28,7 +30,7 @@ type Server struct {
 	bin    string
 	cred   *syscall.Credential
 	params []string
-	run    *process
+	run    *testenv.Process
 }
 
 // superuser owns the cluster, whichever system user runs it.
@@ -126,7 +128,7 @@ func (s *Server) Start() error {
 	}
 	defer log.Close()
 	cmd := s.command("postgres", args...)
-	s.run, err = supervise(cmd, log, s.Dir)
+	s.run, err = testenv.Start(cmd, log, s.Dir)
 	if err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ func (s *Server) Start() error {
 		}
 		return err == nil
 	}
-	if err := poll(ctx, ready, s.run.done); err != nil {
+	if err := testenv.Poll(ctx, ready, s.run.Done()); err != nil {
 		text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
 		return fmt.Errorf("postgres does not answer: %w\n%s", err, text)
 	}
@@ -155,7 +157,7 @@ func (s *Server) Stop(mode string) error {
 	if err != nil {
 		return fmt.Errorf("pg_ctl stop: %w\n%s", err, out)
 	}
-	s.run.wait()
+	s.run.Wait()
 	s.run = nil
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/matrix-uia/uia/internal/testenv"
 	"github.com/matrix-uia/uia/sqlstore"
 )
 
@@ -92,7 +93,7 @@ func TestFailover(t *testing.T) {
 					err := admin.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'`).Scan(&n)
 					return err == nil && n == 1
 				}
-				require.NoError(t, poll(ctx, synchronous, nil))
+				require.NoError(t, testenv.Poll(ctx, synchronous, nil))
 				require.NoError(t, admin.Close())
 
 				b := onPostgres(driver)
@@ -123,7 +124,7 @@ func TestPgBouncer(t *testing.T) {
 	s := ownServer(t, "fsync=off")
 	bouncer, err := NewBouncer(s)
 	if errors.Is(err, ErrNoPgBouncer) {
-		Need(t, err)
+		testenv.Need(t, err)
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, bouncer.Close()) })

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 // server is the one server of a test run, started when a test first needs it.
@@ -63,7 +64,7 @@ func PostgreSQL(t testing.TB) string {
 	t.Helper()
 	server.once.Do(start)
 	if errors.Is(server.err, dbtest.ErrNoPostgres) {
-		dbtest.Need(t, server.err)
+		testenv.Need(t, server.err)
 	}
 	require.NoError(t, server.err)
 	name := fmt.Sprintf("uia_example_%d_%d", os.Getpid(), databases.Add(1))

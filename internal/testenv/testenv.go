@@ -1,4 +1,7 @@
-package dbtest
+// Package testenv is for tests that need more of their machine than Go: servers,
+// browsers, clients. It decides what becomes of a test whose needs are not met, and
+// runs programs that do not outlive the test.
+package testenv
 
 import (
 	"os"
