@@ -1,10 +1,12 @@
 package register_test
 
 import (
+	"context"
 	"errors"
-	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,12 +32,12 @@ func TestAvailable(t *testing.T) {
 	}
 	s.get("?username=taken").is(t, 400, "M_USER_IN_USE")
 	asked := len(s.accounts.asked)
-	for _, name := range []string{"", "Alice", "a b", "@alice:example.org", "é", "a\x00", "a%", strings.Repeat("a", 256-len("@:"+serverName))} {
+	for _, name := range []string{"", " ", "a b", "@alice:example.org", "é", "a\x00", "a%", strings.Repeat("a", 256-len("@:"+serverName))} {
 		s.get("?username="+url.QueryEscape(name)).is(t, 400, "M_INVALID_USERNAME")
 	}
 	s.get("").is(t, 400, "M_MISSING_PARAM")
 	s.get("?user=alice").is(t, 400, "M_MISSING_PARAM")
-	s.get("?username=%zz").is(t, 400, "M_INVALID_PARAM")
+	s.get("?username=%zz").is(t, 400, "M_MISSING_PARAM")
 	assert.Len(t, s.accounts.asked, asked, "the host was asked about what is no localpart")
 }
 
@@ -53,7 +55,7 @@ func TestAvailableMethods(t *testing.T) {
 func TestAvailableIsLimited(t *testing.T) {
 	var limit error
 	s := newServer(t, func(r *register.Registration) {
-		r.LimitAvailable = func(*http.Request) error { return limit }
+		r.LimitAvailable = func(context.Context, netip.Addr) error { return limit }
 	})
 	s.get("?username=alice").is(t, 200, "")
 	limit = &uia.Error{Status: 429, MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "slowly"}, RetryAfter: time.Second}
@@ -65,4 +67,32 @@ func TestAvailableIsLimited(t *testing.T) {
 	a = s.get("?username=alice")
 	a.is(t, 500, "M_UNKNOWN")
 	assert.NotContains(t, a.Body, "broken")
+}
+
+// What /register/available does not tell any more, POST /register does not tell either.
+func TestRegisterIsLimitedAsAvailableIs(t *testing.T) {
+	var asked []netip.Addr
+	limit := &uia.Error{Status: 429, MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "slowly"}, RetryAfter: time.Second}
+	s := newServer(t, func(r *register.Registration) {
+		r.LimitAvailable = func(_ context.Context, client netip.Addr) error {
+			if asked = append(asked, client); len(asked) > 3 {
+				return limit
+			}
+			return nil
+		}
+	})
+	told := 0
+	for range 100 {
+		for _, name := range []string{"taken", "free"} {
+			if a := s.post("", dict{"username": name}); a.Status != 429 {
+				told++
+			}
+		}
+	}
+	assert.Equal(t, 3, told, "names were told of in spite of the limit")
+	assert.Len(t, s.accounts.asked, 3)
+	assert.Equal(t, slices.Repeat([]netip.Addr{client}, len(asked)), asked)
+	s.post("", dict{}).is(t, 401, "")                                   // nothing is asked
+	s.post("", dict{"username": "_x"}).is(t, 400, "M_INVALID_USERNAME") // nothing is told
+	s.get("?username=free").is(t, 429, "M_LIMIT_EXCEEDED")
 }

@@ -3,11 +3,11 @@ package register_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -50,9 +50,6 @@ func (a *accounts) Create(_ context.Context, account register.Account) (register
 	}
 	a.created = append(a.created, account)
 	localpart := account.Localpart
-	if localpart == "" {
-		localpart = fmt.Sprint("made-up-", len(a.created))
-	}
 	a.taken[localpart] = true
 	return register.Created{
 		UserID: "@" + localpart + ":" + serverName, DeviceID: "DEVICE", AccessToken: "an access token",
@@ -67,6 +64,9 @@ func (a *accounts) last(t testing.TB) register.Account {
 }
 
 const serverName = "example.org"
+
+// client sends every request.
+var client = netip.MustParseAddr("192.0.2.1")
 
 // server is a homeserver's registration.
 type server struct {
@@ -91,10 +91,11 @@ func newServer(t testing.TB, change func(*register.Registration)) *server {
 		Secret: []byte(strings.Repeat("secret ", 5)), Sessions: s.store,
 		Stages:     []uia.Stage{&uia.TokenStage{Store: s.store}, uia.DummyStage{}},
 		Operations: []uia.Operation{s.reg.Operation()},
+		Client:     func(*http.Request) netip.Addr { return client },
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	require.NoError(t, err)
-	s.handler, s.available = s.reg.Handler(e), s.reg.AvailableHandler()
+	s.handler, s.available = s.reg.Handler(e), s.reg.AvailableHandler(e)
 	require.NoError(t, s.store.CreateTokens(t.Context(), uia.Token{Value: "abc", Meta: json.RawMessage(`{"room":"!a:b"}`)}))
 	return s
 }

@@ -1,12 +1,10 @@
 package register
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
-	"net/url"
+	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
@@ -24,26 +22,36 @@ const (
 
 // params are the parameters of POST /register that this package knows.
 type params struct {
-	Username     string
+	Username     string // as an account would be called: see canonicalName
 	Password     string
 	DeviceID     string
 	DeviceName   string
 	InhibitLogin bool
 	RefreshToken bool
+	GuestToken   string
 }
 
+// remembered are the names of these parameters in a request.
+var remembered = []string{
+	"username", "password", "device_id", "initial_device_display_name", "inhibit_login", "refresh_token", "guest_access_token",
+}
+
+// readParams reads the session's parameters, and refuses those with which no
+// account can be made.
 func readParams(s *uia.Session) (p params, err error) {
 	for _, member := range []struct {
 		name string
 		into any
 	}{
 		{"username", &p.Username}, {"password", &p.Password}, {"device_id", &p.DeviceID},
-		{"initial_device_display_name", &p.DeviceName}, {"inhibit_login", &p.InhibitLogin}, {"refresh_token", &p.RefreshToken},
+		{"initial_device_display_name", &p.DeviceName}, {"inhibit_login", (*flag)(&p.InhibitLogin)},
+		{"refresh_token", (*flag)(&p.RefreshToken)}, {"guest_access_token", &p.GuestToken},
 	} {
 		if _, err := s.Param(member.name, member.into); err != nil {
 			return p, err
 		}
 	}
+	p.Username = canonicalName(p.Username)
 	for _, field := range []struct {
 		name  string
 		value string
@@ -57,85 +65,55 @@ func readParams(s *uia.Session) (p params, err error) {
 			return p, refuse(http.StatusBadRequest, spec.ErrorInvalidParam, "The member "+field.name+" is too long.")
 		}
 	}
+	// PostgreSQL has no room for a NUL in a text. A password is hashed, and may have one.
+	if strings.Contains(p.DeviceID+p.DeviceName, "\x00") {
+		return p, refuse(http.StatusBadRequest, spec.ErrorInvalidParam, "The device's ID or name has a NUL in it.")
+	}
 	return p, nil
 }
 
+// flag is a boolean, which some old tools send as a string.
+type flag bool
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (f *flag) UnmarshalJSON(raw []byte) error {
+	switch string(raw) {
+	case `"true"`:
+		*f = true
+		return nil
+	case `"false"`:
+		*f = false
+		return nil
+	}
+	return json.Unmarshal(raw, (*bool)(f))
+}
+
 // check is the operation's Check: what the specification wants refused before
-// authentication.
+// authentication, and what would be refused after it.
 func (reg *Registration) check(ctx context.Context, s *uia.Session) error {
 	p, err := readParams(s)
 	if err != nil {
 		return err
 	}
-	if p.Username == "" {
-		return nil
-	}
-	if err := reg.checkUsername(p.Username); err != nil {
+	name, err := pinned(s, p.Username)
+	switch {
+	case err != nil && p.Username == "":
+		// The pin wants a name, and the client may bring one later.
+	case err != nil:
 		return err
-	}
-	if _, err := pinned(s, p.Username); err != nil {
-		return err
-	}
-	return reg.Accounts.Available(ctx, p.Username)
-}
-
-// checkUsername refuses what is no localpart of a user ID (Appendices, "User
-// Identifiers"): 1 to 255 bytes with the rest of the ID, of a-z 0-9 . _ = - / +
-func (reg *Registration) checkUsername(username string) error {
-	if !localpart(username, "") {
-		return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "A username consists of "+grammar)
-	}
-	if len(username)+len(reg.ServerName)+len("@:") > maxUserID {
-		return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "The username is too long.")
-	}
-	return nil
-}
-
-// describe says what a session is about, for the fallback page.
-func (reg *Registration) describe(s *uia.Session) string {
-	var username string
-	if ok, err := s.Param("username", &username); !ok || err != nil || username == "" || reg.checkUsername(username) != nil {
-		return "create an account on " + reg.ServerName
-	}
-	return "create the account @" + username + ":" + reg.ServerName
-}
-
-// kind returns the handler of a request that is for no ordinary account: nil if
-// it is for one. The kind of account stands in the query, and some clients put it
-// into the body.
-func (reg *Registration) kind(r *http.Request, body []byte) (http.Handler, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, spec.ErrorInvalidParam, "The query cannot be read.")
-	}
-	kind := query.Get("kind")
-	var typ string
-	// Most bodies have neither member and are not parsed here. One that hides the
-	// name behind escapes is taken for an ordinary registration, which is stricter.
-	if kind == "" && bytes.Contains(body, []byte(`"kind"`)) && json.Valid(body) {
-		if _, err := uia.Field(body, "kind", &kind); err != nil {
-			return nil, err
+	case name != "":
+		if err := reg.checkName(ctx, s, p, name); err != nil {
+			return err
 		}
 	}
-	if bytes.Contains(body, []byte("m.login.application_service")) {
-		_, _ = uia.Field(body, "type", &typ) // for anything but a string it is none
-	}
-	switch {
-	case typ == "m.login.application_service" && reg.AppService != nil:
-		return reg.AppService, nil
-	case typ == "m.login.application_service":
-		return nil, refuse(http.StatusBadRequest, spec.ErrorUnrecognized, "Application services cannot register users here.")
-	case kind == "guest" && reg.Guest != nil:
-		return reg.Guest, nil
-	case kind == "guest":
-		return nil, refuse(http.StatusForbidden, spec.ErrorGuestAccessForbidden, "Guest access is not enabled on this homeserver.")
-	case kind != "" && kind != "user":
-		return nil, refuse(http.StatusBadRequest, spec.ErrorInvalidParam, "The kind of account is unknown.")
-	}
-	return nil, nil
+	return reg.checkPassword(ctx, p.Password)
 }
 
-func restoreBody(r *http.Request, body []byte) {
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.ContentLength = int64(len(body))
+// checkPassword refuses a password that is not good enough. No password is no bad one:
+// a client may send it later.
+func (reg *Registration) checkPassword(ctx context.Context, password string) error {
+	if password == "" || reg.CheckPassword == nil {
+		return nil
+	}
+	return reg.CheckPassword(ctx, password)
 }

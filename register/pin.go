@@ -21,10 +21,12 @@ import (
 // everything else stands for itself, and the whole localpart has to match. So a
 // pattern cannot be forgotten to be anchored, and cannot take long.
 //
-// Registration refuses another username with 400 M_INVALID_USERNAME: before the
-// remaining stages once the token stage is completed, and again before the account is
-// made. A client that asks for no username gets the pinned one; with a pattern it
-// has to ask.
+// Capital letters in them are those of localparts, which are lower case.
+//
+// Registration refuses another username with 409 M_FORBIDDEN: before the remaining
+// stages once the token stage is completed, and again before the account is made. A
+// client that asks for no username gets the pinned one; with a pattern it has to ask.
+// A pinned name has to be one that a client could ask for: see Registration.CheckMeta.
 type Pin struct {
 	Username string // "" if any is good
 	Pattern  string // "" if there is none
@@ -42,6 +44,7 @@ func ReadPin(meta json.RawMessage) (Pin, error) {
 		return Pin{}, errors.New("username is not a string")
 	}
 	hasPattern, err := uia.Field(meta, "username_pattern", &p.Pattern)
+	p.Username, p.Pattern = canonicalName(p.Username), canonicalName(p.Pattern)
 	switch {
 	case err != nil:
 		return Pin{}, errors.New("username_pattern is not a string")
@@ -53,26 +56,6 @@ func ReadPin(meta json.RawMessage) (Pin, error) {
 		return Pin{}, errors.New("username_pattern consists of * and ? and of what usernames do: " + grammar)
 	}
 	return p, nil
-}
-
-const grammar = "1 to 255 of the characters a-z, 0-9, and . _ = - / +"
-
-// localpart reports whether s could be the localpart of a user ID, or could be but
-// for the further characters.
-func localpart(s, further string) bool {
-	if len(s) > maxUserID {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9',
-			c == '.', c == '_', c == '=', c == '-', c == '/', c == '+':
-		case len(further) > 0 && (c == further[0] || c == further[1]):
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // Allows reports whether an account of this localpart can be made.
@@ -112,9 +95,29 @@ func matches(pattern, s string) bool {
 	return p == len(pattern)
 }
 
-// pinned returns the username of an account to be made in this session: what the
-// client asks for, or the pinned one if it asks for none. It refuses what the
-// session's token is not for. Before the token is known anything goes.
+// CheckMeta returns what is wrong with the Meta of a registration token for this
+// homeserver: a pin that cannot be read, or a pinned name that nobody could register.
+// It is for admin.Options.CheckMeta, so that whoever makes the token is told, and not
+// the person who is given it.
+func (reg *Registration) CheckMeta(meta json.RawMessage) error {
+	pin, err := ReadPin(meta)
+	if err != nil || pin.Username == "" {
+		return err
+	}
+	err = reg.checkGrammar(pin.Username)
+	if err == nil {
+		err = reg.checkReserved(pin.Username)
+	}
+	if refusal, ok := errors.AsType[*uia.Error](err); ok {
+		return errors.New("username: " + refusal.Err)
+	}
+	return err
+}
+
+// pinned returns the name that an account of this session gets as far as it is known:
+// what the client asks for, or what the session's token is pinned to if it asks for
+// nothing. It refuses what the token is not for. Before the token is known anything
+// goes.
 func pinned(s *uia.Session, username string) (string, error) {
 	token, ok := s.Token()
 	if !ok {
@@ -133,13 +136,18 @@ func pinned(s *uia.Session, username string) (string, error) {
 	case username == "" && pin.Username != "":
 		return pin.Username, nil
 	case username == "" && pin.Pattern != "":
-		return "", refuse(http.StatusBadRequest, spec.ErrorInvalidUsername,
-			"This registration token needs a username of the form "+pin.Pattern)
+		return "", errPinned("needs a username of the form " + pin.Pattern)
 	case pin.Allows(username):
 		return username, nil
 	case pin.Username != "":
-		return "", refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "This registration token is for the username "+pin.Username)
+		return "", errPinned("is for the username " + pin.Username)
 	}
-	return "", refuse(http.StatusBadRequest, spec.ErrorInvalidUsername,
-		"This registration token is for usernames of the form "+pin.Pattern)
+	return "", errPinned("is for usernames of the form " + pin.Pattern)
+}
+
+// errPinned refuses a name that is good but for the token. The answer is 409
+// M_FORBIDDEN because clients have texts of their own for M_INVALID_USERNAME and for
+// 400, 401 and 403, and this one has to be read.
+func errPinned(message string) error {
+	return refuse(http.StatusConflict, spec.ErrorForbidden, "This registration token "+message)
 }

@@ -26,6 +26,8 @@ func TestReadPin(t *testing.T) {
 		`{"username":"alice","role":"x"}`:    {Username: "alice"},
 		`{"username_pattern":"student-*"}`:   {Pattern: "student-*"},
 		`{"Username":"not ours"}`:            {},
+		`{"username":" Alice "}`:             {Username: "alice"},
+		`{"username_pattern":"Student-*"}`:   {Pattern: "student-*"},
 		`{"username_pattern":"a/b+c=d._-?"}`: {Pattern: "a/b+c=d._-?"},
 	} {
 		got, err := register.ReadPin(json.RawMessage(meta))
@@ -33,7 +35,7 @@ func TestReadPin(t *testing.T) {
 		assert.Equal(t, want, got, meta)
 	}
 	for _, meta := range []string{
-		`{"username":5}`, `{"username":""}`, `{"username":"Alice"}`, `{"username":"@alice:x"}`, `{"username":"a*"}`,
+		`{"username":5}`, `{"username":""}`, `{"username":" "}`, `{"username":"Älice"}`, `{"username":"@alice:x"}`, `{"username":"a*"}`,
 		`{"username":"` + strings.Repeat("a", 256) + `"}`,
 		`{"username_pattern":true}`, `{"username_pattern":""}`, `{"username_pattern":"^a.*$"}`, `{"username_pattern":"[a-z]"}`,
 		`{"username":"a","username_pattern":"a*"}`, `[]`, `"alice"`,
@@ -135,8 +137,8 @@ func TestPinBeforeAuthenticationEnds(t *testing.T) {
 
 	// The token is known now: the wrong name is refused before the next stage.
 	status, a = p.post(`{"username":"bob","password":"p","auth":{"type":"m.login.dummy","session":"` + session + `"}}`)
-	assert.Equal(t, 400, status)
-	assert.Equal(t, "M_INVALID_USERNAME", a["errcode"])
+	assert.Equal(t, 409, status)
+	assert.Equal(t, "M_FORBIDDEN", a["errcode"])
 	assert.Equal(t, "This registration token is for the username alice", a["error"])
 	assert.Empty(t, p.accounts.made)
 
@@ -153,12 +155,12 @@ func TestPinAfterAuthentication(t *testing.T) {
 		status               int
 		errcode, user        string
 	}{
-		{"another name", `{"username":"alice"}`, "bob", 400, "M_INVALID_USERNAME", ""},
+		{"another name", `{"username":"alice"}`, "bob", 409, "M_FORBIDDEN", ""},
 		{"the name", `{"username":"alice"}`, "alice", 200, "", "@alice:test"},
 		{"no name gets the pinned one", `{"username":"alice"}`, "", 200, "", "@alice:test"},
 		{"a name that matches", `{"username_pattern":"student-*"}`, "student-7", 200, "", "@student-7:test"},
-		{"a name that does not", `{"username_pattern":"student-*"}`, "teacher-7", 400, "M_INVALID_USERNAME", ""},
-		{"no name for a pattern", `{"username_pattern":"student-*"}`, "", 400, "M_INVALID_USERNAME", ""},
+		{"a name that does not", `{"username_pattern":"student-*"}`, "teacher-7", 409, "M_FORBIDDEN", ""},
+		{"no name for a pattern", `{"username_pattern":"student-*"}`, "", 409, "M_FORBIDDEN", ""},
 		{"a pin that nobody understands", `{"username":["alice"]}`, "alice", 403, "M_FORBIDDEN", ""},
 		{"no pin", `{"rooms":[]}`, "anybody", 200, "", "@anybody:test"},
 	} {

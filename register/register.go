@@ -6,9 +6,8 @@ package register
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
-	"net/url"
+	"net/netip"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -43,22 +42,29 @@ type Accounts interface {
 type Account struct {
 	// Key is the idempotency key: Session.Key.
 	Key string
-	// Localpart is what the client asked for, or what its registration token is pinned
-	// to ([Pin]); "" asks for one to be made up.
+	// Localpart is what the client asked for, with ASCII letters in lower case; or what
+	// its registration token is pinned to ([Pin]); or else a name that was made up. It
+	// is never empty, is within the grammar of user IDs, and was available when it was
+	// asked for.
 	Localpart string
 	// Password is never empty, unless Registration.AllowNoPassword is set.
 	Password string
 	// PasswordHash is what Registration.HashPassword made of it; "" if there is no
 	// HashPassword or no password.
 	PasswordHash string
-	// DeviceID is the device to be logged in; "" asks for one to be made up.
+	// DeviceID is the device to be logged in, of at most 255 bytes and without a NUL;
+	// "" asks for one to be made up.
 	DeviceID string
-	// DeviceName is the display name of a new device; may be empty.
+	// DeviceName is the display name of a new device, of at most 255 bytes and without
+	// a NUL; may be empty.
 	DeviceName string
 	// InhibitLogin asks for no device and no access token.
 	InhibitLogin bool
 	// RefreshToken says that the client supports refresh tokens.
 	RefreshToken bool
+	// GuestToken is the access token of the guest who registers, if
+	// Registration.GuestAvailable is set; otherwise "".
+	GuestToken string
 	// Session is what was authenticated: Session.Token has the registration token
 	// and its Meta.
 	Session *uia.Session
@@ -83,18 +89,37 @@ type Registration struct {
 	ServerName string
 	// Flows are what a client has to do. Required, unless Disabled is always true.
 	Flows []uia.Flow
-	// Disabled reports whether registration is off, in which case every request is
-	// answered with 403 M_FORBIDDEN. Nil means that it is on.
+	// Disabled reports whether registration is off, in which case every request but
+	// those of application services is answered with 403 M_FORBIDDEN. Nil means that
+	// it is on.
 	Disabled func() bool
+	// AllowReserved lets accounts have the names that homeservers keep for others than
+	// people: those that begin with _, which are the users of application services by
+	// convention, and those of digits alone, which are guests. Otherwise such a name is
+	// refused with 400 M_INVALID_USERNAME, also if a token is pinned to it.
+	AllowReserved bool
+	// MakeUp makes a localpart up for a client that asks for none. It is called again,
+	// a few times, if the localpart cannot be had. Nil makes up 12 letters and digits.
+	MakeUp func(context.Context) (localpart string, err error)
+	// CheckPassword refuses a password that is too weak, with an *uia.Error: 400
+	// M_WEAK_PASSWORD. It is called for each request that brings parameters, before
+	// any stage is attempted, and so has to be cheap. Nil takes any password of at
+	// most 512 bytes.
+	CheckPassword func(ctx context.Context, password string) error
 	// AllowNoPassword lets accounts be made without a password, for homeservers
 	// that offer other logins.
 	AllowNoPassword bool
 	// Guest handles kind=guest, which needs no authentication. Nil answers 403
 	// M_GUEST_ACCESS_FORBIDDEN.
 	Guest http.Handler
+	// GuestAvailable is asked in place of Accounts.Available when a guest registers
+	// (guest_access_token) and may keep the localpart that it has: nil also if the
+	// localpart is taken by the guest whose access token this is. The names that
+	// AllowReserved is about are then up to it. Nil ignores such access tokens.
+	GuestAvailable func(ctx context.Context, localpart, guestToken string) error
 	// AppService handles requests of application services: those whose type is
-	// m.login.application_service. The body has been read and put back. Nil answers
-	// 400 M_UNRECOGNIZED.
+	// m.login.application_service, also while registration is off. The body has been
+	// read and put back. Nil answers 400 M_UNRECOGNIZED.
 	AppService http.Handler
 	// InTx runs a function in a transaction of the engine's session store, which the
 	// context carries (sqlstore's InTx): accounts are then made in the transaction
@@ -102,13 +127,16 @@ type Registration struct {
 	InTx func(context.Context, func(context.Context) error) error
 	// HashPassword makes what Account.PasswordHash is to be. It is called before the
 	// transaction begins: a good hash takes long, and a transaction keeps others
-	// waiting. Nil leaves hashing to Create.
+	// waiting; and after everything that this package can refuse has been refused. Nil
+	// leaves hashing to Create.
 	HashPassword func(ctx context.Context, password string) (string, error)
 	// Resolve is the operation's; see uia.Operation. Not needed with InTx.
 	Resolve func(ctx context.Context, key string) (uia.Outcome, error)
-	// LimitAvailable limits /register/available, which tells who has an account: it is
-	// asked before each answer, and refuses with an *uia.Error. Nil does not limit.
-	LimitAvailable func(*http.Request) error
+	// LimitAvailable limits how often a client is told whether a name is taken, by
+	// /register/available and by /register, where each request that brings a username
+	// asks, two or three in a registration. It refuses with an *uia.Error. client is
+	// the engine's (Config.Client). Nil does not limit.
+	LimitAvailable func(ctx context.Context, client netip.Addr) error
 }
 
 // Operation returns the operation to be put into uia.Config.Operations.
@@ -117,7 +145,7 @@ func (reg *Registration) Operation() uia.Operation {
 		Name:     OperationName,
 		Flows:    reg.Flows,
 		Mutable:  true,
-		Remember: []string{"username", "password", "device_id", "initial_device_display_name", "inhibit_login", "refresh_token"},
+		Remember: remembered,
 		Check:    reg.check,
 		Resolve:  reg.Resolve,
 		Describe: reg.describe,
@@ -128,6 +156,16 @@ func (reg *Registration) Operation() uia.Operation {
 	return op
 }
 
+// describe says what a session is about, for the fallback page.
+func (reg *Registration) describe(s *uia.Session) string {
+	var username string
+	_, err := s.Param("username", &username)
+	if username = canonicalName(username); err != nil || reg.checkGrammar(username) != nil {
+		return "create an account on " + reg.ServerName
+	}
+	return "create the account @" + username + ":" + reg.ServerName
+}
+
 func (reg *Registration) disabled() bool { return reg.Disabled != nil && reg.Disabled() }
 
 func refuse(status int, code spec.MatrixErrorCode, message string) error {
@@ -136,157 +174,4 @@ func refuse(status int, code spec.MatrixErrorCode, message string) error {
 
 func errDisabled() error {
 	return refuse(http.StatusForbidden, spec.ErrorForbidden, "Registration is not enabled on this homeserver.")
-}
-
-// Handler serves POST /register, on any path.
-func (reg *Registration) Handler(e *uia.Engine) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			uia.MethodNotAllowed(w, r, "POST")
-			return
-		}
-		response, err := reg.serve(w, r, e)
-		switch {
-		case err != nil:
-			uia.WriteError(w, err)
-		case response != nil:
-			uia.WriteJSON(w, http.StatusOK, response)
-		}
-	})
-}
-
-// serve returns nothing if another handler has answered.
-func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.Engine) (json.RawMessage, error) {
-	if reg.disabled() {
-		return nil, errDisabled()
-	}
-	req, err := e.Request(r, uia.Caller{Operation: OperationName})
-	if err != nil {
-		return nil, err
-	}
-	other, err := reg.kind(r, req.Body)
-	if err != nil {
-		return nil, err
-	}
-	if other != nil {
-		restoreBody(r, req.Body)
-		other.ServeHTTP(w, r)
-		return nil, nil
-	}
-	grant, err := e.Authenticate(r.Context(), req)
-	if err != nil {
-		return nil, err
-	}
-	if reg.InTx == nil {
-		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			a, err := reg.account(ctx, s)
-			if err != nil {
-				return uia.Result{}, err
-			}
-			return reg.create(ctx, a)
-		})
-	}
-	var a Account
-	inTx := func(ctx context.Context, fn func(context.Context) error) (err error) {
-		if a, err = reg.account(ctx, grant.Session()); err != nil {
-			return err
-		}
-		return reg.InTx(ctx, fn)
-	}
-	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-		a.Session = s
-		return reg.create(ctx, a)
-	})
-}
-
-// account returns what the session asks for.
-func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, error) {
-	p, err := readParams(s)
-	if err != nil {
-		return Account{}, err
-	}
-	a := Account{
-		Key: s.Key, Localpart: p.Username, Password: p.Password, DeviceID: p.DeviceID, DeviceName: p.DeviceName,
-		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, Session: s,
-	}
-	if p.Password == "" && !reg.AllowNoPassword {
-		return a, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
-	}
-	if err := reg.checkUsername(p.Username); err != nil {
-		return a, err
-	}
-	if a.Localpart, err = pinned(s, p.Username); err != nil {
-		return a, err
-	}
-	if p.Password != "" && reg.HashPassword != nil {
-		a.PasswordHash, err = reg.HashPassword(ctx, p.Password)
-	}
-	return a, err
-}
-
-// create is the guarded operation.
-func (reg *Registration) create(ctx context.Context, a Account) (uia.Result, error) {
-	c, err := reg.Accounts.Create(ctx, a)
-	if err != nil {
-		return uia.Result{}, err
-	}
-	body := response{UserID: c.UserID, HomeServer: reg.ServerName}
-	if !a.InhibitLogin {
-		body.AccessToken, body.DeviceID, body.RefreshToken = c.AccessToken, c.DeviceID, c.RefreshToken
-		body.ExpiresIn = c.ExpiresIn.Milliseconds()
-	}
-	return uia.Result{UserID: c.UserID, Body: body}, nil
-}
-
-// response is the 200 of POST /register. Old tools read home_server.
-type response struct {
-	UserID       string `json:"user_id"`
-	HomeServer   string `json:"home_server"`
-	AccessToken  string `json:"access_token,omitempty"`
-	DeviceID     string `json:"device_id,omitempty"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	ExpiresIn    int64  `json:"expires_in_ms,omitempty"`
-}
-
-// AvailableHandler serves GET /register/available, on any path.
-func (reg *Registration) AvailableHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			uia.MethodNotAllowed(w, r, "GET, HEAD")
-			return
-		}
-		if err := reg.available(r); err != nil {
-			uia.WriteError(w, err)
-			return
-		}
-		uia.WriteJSON(w, http.StatusOK, struct {
-			Available bool `json:"available"`
-		}{true})
-	})
-}
-
-func (reg *Registration) available(r *http.Request) error {
-	if reg.disabled() {
-		return errDisabled()
-	}
-	if reg.LimitAvailable != nil {
-		if err := reg.LimitAvailable(r); err != nil {
-			return err
-		}
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return refuse(http.StatusBadRequest, spec.ErrorInvalidParam, "The query cannot be read.")
-	}
-	if !query.Has("username") {
-		return refuse(http.StatusBadRequest, spec.ErrorMissingParam, "The query parameter username is missing.")
-	}
-	username := query.Get("username")
-	if username == "" {
-		return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, "The username is empty.")
-	}
-	if err := reg.checkUsername(username); err != nil {
-		return err
-	}
-	return reg.Accounts.Available(r.Context(), username)
 }

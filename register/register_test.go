@@ -81,12 +81,13 @@ func TestRefreshToken(t *testing.T) {
 
 func TestNoUsername(t *testing.T) {
 	s := newServer(t, nil)
-	for _, params := range []dict{{"password": "pw"}, {"password": "pw", "username": ""}, {"password": "pw", "username": nil}} {
+	for _, params := range []dict{{"password": "pw"}, {"password": "pw", "username": ""}, {"password": "pw", "username": nil}, {"password": "pw", "username": " "}} {
 		a := s.register(params)
 		a.is(t, 200, "")
-		assert.Contains(t, a.JSON["user_id"], "@made-up-")
+		assert.Regexp(t, `^@[a-z2-7]{12}:example\.org$`, a.JSON["user_id"])
+		assert.Equal(t, a.JSON["user_id"], "@"+s.accounts.last(t).Localpart+":example.org")
 	}
-	assert.Empty(t, s.accounts.asked)
+	assert.Len(t, s.accounts.asked, 4, "a name that is made up is asked for like any other")
 }
 
 func TestPassword(t *testing.T) {
@@ -130,12 +131,16 @@ func TestWrongTypesAndLengths(t *testing.T) {
 	s := newServer(t, nil)
 	for _, body := range []string{
 		`{"username":1}`, `{"password":{}}`, `{"device_id":[]}`, `{"initial_device_display_name":true}`, `{"inhibit_login":"yes"}`, `{"refresh_token":1}`, `{"inhibit_login":0}`,
+		`{"inhibit_login":"True"}`, `{"refresh_token":""}`, `{"guest_access_token":true}`,
 	} {
 		s.post("", body).is(t, 400, "M_BAD_JSON")
 	}
 	for name, limit := range map[string]int{"password": 512, "device_id": 255, "initial_device_display_name": 255} {
 		s.post("", dict{name: strings.Repeat("x", limit)}).is(t, 401, "")
 		s.post("", dict{name: strings.Repeat("x", limit+1)}).is(t, 400, "M_INVALID_PARAM")
+	}
+	for _, name := range []string{"device_id", "initial_device_display_name"} {
+		s.post("", dict{name: "a\x00b"}).is(t, 400, "M_INVALID_PARAM")
 	}
 	// Names are case sensitive, and members that nobody knows are no one's business.
 	s.post("", `{"Username":1,"USERNAME":"taken","x_show_msisdn":true,"bind_email":7}`).is(t, 401, "")
@@ -171,6 +176,7 @@ func TestDescribe(t *testing.T) {
 	describe := newServer(t, nil).reg.Operation().Describe
 	for params, want := range map[string]string{
 		`{"username":"alice"}`:    "create the account @alice:example.org",
+		`{"username":" Alice "}`:  "create the account @alice:example.org",
 		`{}`:                      "create an account on example.org",
 		`{"username":"<b>"}`:      "create an account on example.org",
 		`{"username":["a"]}`:      "create an account on example.org",

@@ -106,11 +106,10 @@ func TestUnstorableText(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, "%v", body)
 		status, _, body = call(t, s, "POST", "/_matrix/client/v3/keys/query", token, `{"device_keys":{"@al\u0000ce:example.org":[]}}`)
 		require.Equal(t, http.StatusOK, status, "%v", body)
-		_, _, body = call(t, s, "POST", registerPath, "",
-			`{"username":"bob","password":"x","device_id":"\u0000","auth":{"type":"m.login.registration_token","token":"fifty"}}`)
 		status, _, body = call(t, s, "POST", registerPath, "",
-			`{"auth":{"type":"m.login.dummy","session":"`+body["session"].(string)+`"}}`)
+			`{"username":"bob","password":"x","device_id":"\u0000","auth":{"type":"m.login.registration_token","token":"fifty"}}`)
 		require.Equal(t, http.StatusBadRequest, status, "%v", body)
+		require.Equal(t, "M_INVALID_PARAM", body["errcode"])
 		_, err = s.accounts.User(t.Context(), "bob")
 		require.ErrorIs(t, err, ErrNotFound, "there is no user without the device")
 	})

@@ -2,10 +2,8 @@ package hs
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -39,12 +37,6 @@ func errUserInUse() error {
 // the one that spends the token and records the response: with them the user and
 // the device are committed, or nothing is. So it may run more than once.
 func (s registrar) Create(ctx context.Context, a register.Account) (register.Created, error) {
-	device := Device{ID: a.DeviceID, Name: a.DeviceName}
-	// Before the user is made: an *uia.Error says that nothing was, and without
-	// transactions nothing would take the user back.
-	if err := checkDevice(device); err != nil {
-		return register.Created{}, err
-	}
 	user, err := s.createUser(ctx, a)
 	if err != nil {
 		return register.Created{}, err
@@ -53,31 +45,22 @@ func (s registrar) Create(ctx context.Context, a register.Account) (register.Cre
 	if a.InhibitLogin {
 		return created, nil
 	}
-	device.Localpart = user.Localpart
-	opened, err := s.openDevice(ctx, device)
+	opened, err := s.openDevice(ctx, Device{Localpart: user.Localpart, ID: a.DeviceID, Name: a.DeviceName})
 	created.DeviceID, created.AccessToken = opened.DeviceID, opened.AccessToken
 	return created, err
 }
 
 // createUser makes the account, or finds the one that this registration has made
-// already. A localpart that nobody asked for is made up.
+// already.
 func (s registrar) createUser(ctx context.Context, a register.Account) (User, error) {
-	user := User{Localpart: a.Localpart, Key: a.Key, PasswordHash: a.PasswordHash, Created: time.Now()}
-	for {
-		if a.Localpart == "" {
-			user.Localpart = strings.ToLower(rand.Text()[:12])
-		}
-		made, err := s.accounts.CreateUser(ctx, user)
-		switch {
-		case errors.Is(err, ErrTaken) && a.Localpart == "":
-			continue
-		case errors.Is(err, ErrTaken):
-			return User{}, errUserInUse()
-		case errors.Is(err, ErrBuried): // by resolve: this registration came too late
-			return User{}, uia.NewError(http.StatusForbidden, spec.Forbidden("This registration has been given up, please start again"))
-		}
-		return made, err
+	user, err := s.accounts.CreateUser(ctx, User{Localpart: a.Localpart, Key: a.Key, PasswordHash: a.PasswordHash, Created: time.Now()})
+	switch {
+	case errors.Is(err, ErrTaken):
+		return User{}, errUserInUse()
+	case errors.Is(err, ErrBuried): // by resolve: this registration came too late
+		return User{}, uia.NewError(http.StatusForbidden, spec.Forbidden("This registration has been given up, please start again"))
 	}
+	return user, err
 }
 
 // resolve tells whether the registration of this key has made an account. If it

@@ -194,7 +194,7 @@ func (s *Server) route(tokens uia.TokenStore) {
 	add("", uia.ValidityPathUnstable, validity)
 	for _, v := range []string{"/_matrix/client/v3", "/_matrix/client/r0"} {
 		add("", v+"/register", s.registration.Handler(s.engine))
-		add("", v+"/register/available", s.registration.AvailableHandler())
+		add("", v+"/register/available", s.registration.AvailableHandler(s.engine))
 		add("GET", v+"/login", s.handle(s.loginFlows))
 		add("POST", v+"/login", s.handle(s.login))
 		add("POST", v+"/logout", s.handleAs(s.logout))

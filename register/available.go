@@ -1,0 +1,62 @@
+package register
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// AvailableHandler serves GET /register/available, on any path.
+func (reg *Registration) AvailableHandler(e *uia.Engine) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			uia.MethodNotAllowed(w, r, "GET, HEAD")
+			return
+		}
+		if err := reg.available(r, e); err != nil {
+			e.WriteError(w, r, err)
+			return
+		}
+		uia.WriteJSON(w, http.StatusOK, struct {
+			Available bool `json:"available"`
+		}{true})
+	})
+}
+
+func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
+	if reg.disabled() {
+		return errDisabled()
+	}
+	req, err := e.Request(r, uia.Caller{Operation: OperationName})
+	if err != nil {
+		return err
+	}
+	if err := reg.limitAvailable(r.Context(), req.Client); err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	if !query.Has("username") {
+		return refuse(http.StatusBadRequest, spec.ErrorMissingParam, "The query parameter username is missing.")
+	}
+	// The name that a registration would get, so that both say the same.
+	username := canonicalName(query.Get("username"))
+	if err := reg.checkGrammar(username); err != nil {
+		return err
+	}
+	if err := reg.checkReserved(username); err != nil {
+		return err
+	}
+	return reg.Accounts.Available(r.Context(), username)
+}
+
+// limitAvailable asks the host whether this client may be told of one more name.
+func (reg *Registration) limitAvailable(ctx context.Context, client netip.Addr) error {
+	if reg.LimitAvailable == nil {
+		return nil
+	}
+	return reg.LimitAvailable(ctx, client)
+}

@@ -1,0 +1,128 @@
+package register
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// Handler serves POST /register, on any path.
+func (reg *Registration) Handler(e *uia.Engine) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			uia.MethodNotAllowed(w, r, "POST")
+			return
+		}
+		response, err := reg.serve(w, r, e)
+		switch {
+		case err != nil:
+			uia.WriteError(w, err)
+		case response != nil:
+			uia.WriteJSON(w, http.StatusOK, response)
+		}
+	})
+}
+
+// serve returns nothing if another handler has answered.
+func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.Engine) (json.RawMessage, error) {
+	req, err := e.Request(r, uia.Caller{Operation: OperationName})
+	var other http.Handler
+	switch {
+	case err == nil && appService(req.Body):
+		if other = reg.AppService; other == nil {
+			err = refuse(http.StatusBadRequest, spec.ErrorUnrecognized, "Application services cannot register users here.")
+		}
+	case reg.disabled():
+		err = errDisabled()
+	case err == nil:
+		other, err = reg.kind(r, req.Body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if other != nil {
+		restoreBody(r, req.Body)
+		other.ServeHTTP(w, r)
+		return nil, nil
+	}
+	grant, err := e.Authenticate(r.Context(), req)
+	if err != nil {
+		return nil, err
+	}
+	if reg.InTx == nil {
+		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			a, err := reg.account(ctx, s)
+			if err != nil {
+				return uia.Result{}, err
+			}
+			return reg.create(ctx, a)
+		})
+	}
+	var a Account
+	inTx := func(ctx context.Context, fn func(context.Context) error) (err error) {
+		if a, err = reg.account(ctx, grant.Session()); err != nil {
+			return err
+		}
+		return reg.InTx(ctx, fn)
+	}
+	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		a.Session = s
+		return reg.create(ctx, a)
+	})
+}
+
+// account returns what the session asks for.
+func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, error) {
+	p, err := readParams(s)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{
+		Key: s.Key, Password: p.Password, DeviceID: p.DeviceID, DeviceName: p.DeviceName,
+		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, Session: s,
+	}
+	if reg.GuestAvailable != nil {
+		a.GuestToken = p.GuestToken
+	}
+	if p.Password == "" && !reg.AllowNoPassword {
+		return a, refuse(http.StatusBadRequest, spec.ErrorMissingParam, "A password is required.")
+	}
+	if err := reg.checkPassword(ctx, p.Password); err != nil {
+		return a, err
+	}
+	if a.Localpart, err = reg.chooseName(ctx, s, p); err != nil {
+		return a, err
+	}
+	if p.Password != "" && reg.HashPassword != nil {
+		a.PasswordHash, err = reg.HashPassword(ctx, p.Password)
+	}
+	return a, err
+}
+
+// create is the guarded operation.
+func (reg *Registration) create(ctx context.Context, a Account) (uia.Result, error) {
+	c, err := reg.Accounts.Create(ctx, a)
+	if err != nil {
+		return uia.Result{}, err
+	}
+	body := response{UserID: c.UserID, HomeServer: reg.ServerName}
+	if !a.InhibitLogin {
+		body.AccessToken, body.DeviceID, body.RefreshToken = c.AccessToken, c.DeviceID, c.RefreshToken
+		body.ExpiresIn = c.ExpiresIn.Milliseconds()
+	}
+	return uia.Result{UserID: c.UserID, Body: body}, nil
+}
+
+// response is the 200 of POST /register. Old tools read home_server.
+type response struct {
+	UserID       string `json:"user_id"`
+	HomeServer   string `json:"home_server"`
+	AccessToken  string `json:"access_token,omitempty"`
+	DeviceID     string `json:"device_id,omitempty"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	ExpiresIn    int64  `json:"expires_in_ms,omitempty"`
+}

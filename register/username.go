@@ -1,0 +1,140 @@
+package register
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+const grammar = "1 to 255 of the characters a-z, 0-9, and . _ = - / +"
+
+// canonicalName returns the localpart that a person means who has typed a username:
+// the keyboard of a phone makes the first letter a capital and adds a space at the
+// end. The specification lets a server "map the provided username onto a user_id in
+// a logical manner". Only ASCII letters are mapped: what other capitals become
+// depends on the language, and is no localpart anyway.
+func canonicalName(typed string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + ('a' - 'A')
+		}
+		return r
+	}, strings.TrimSpace(typed))
+}
+
+// localpart reports whether s could be the localpart of a user ID, or could be but
+// for the further characters.
+func localpart(s, further string) bool {
+	if len(s) > maxUserID {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9',
+			c == '.', c == '_', c == '=', c == '-', c == '/', c == '+':
+		case len(further) > 0 && (c == further[0] || c == further[1]):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// checkGrammar refuses what is no localpart of a user ID (Appendices, "User
+// Identifiers"): 1 to 255 bytes with the rest of the ID, of a-z 0-9 . _ = - / +
+func (reg *Registration) checkGrammar(username string) error {
+	if username == "" || !localpart(username, "") {
+		return errInvalidName("A username consists of " + grammar)
+	}
+	if len(username)+len(reg.ServerName)+len("@:") > maxUserID {
+		return errInvalidName("The username is too long.")
+	}
+	return nil
+}
+
+// checkReserved refuses the names that homeservers keep for others than people.
+func (reg *Registration) checkReserved(username string) error {
+	switch {
+	case reg.AllowReserved:
+	case username[0] == '_':
+		return errInvalidName("A username cannot begin with _ here.")
+	case strings.Trim(username, "0123456789") == "":
+		return errInvalidName("A username cannot consist of digits alone here.")
+	}
+	return nil
+}
+
+func errInvalidName(message string) error {
+	return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, message)
+}
+
+// checkName refuses a name that this session cannot have. Every name passes here:
+// the one that a person has typed, the one that a token is pinned to, and the one
+// that is made up.
+func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params, name string) error {
+	if err := reg.checkGrammar(name); err != nil {
+		return err
+	}
+	guest := p.GuestToken != "" && reg.GuestAvailable != nil
+	if !guest {
+		if err := reg.checkReserved(name); err != nil {
+			return err
+		}
+	}
+	if name == p.Username { // a stranger's question, and not ours
+		if err := reg.limitAvailable(ctx, s.Client); err != nil {
+			return err
+		}
+	}
+	if guest {
+		return reg.GuestAvailable(ctx, name, p.GuestToken)
+	}
+	return reg.Accounts.Available(ctx, name)
+}
+
+// chooseName returns the name of the account to be made, which the client has
+// typed, to which its token is pinned, or which is made up. A typed name has been
+// checked on the way here, and Create sees to it that it is unique.
+func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p params) (string, error) {
+	name, err := pinned(s, p.Username)
+	switch {
+	case err != nil:
+		return "", err
+	case name != "" && name == p.Username:
+		return name, reg.checkGrammar(name)
+	case name != "":
+		return name, reg.checkName(ctx, s, p, name)
+	}
+	return reg.makeUp(ctx, s, p)
+}
+
+const (
+	madeUpLength = 12 // 60 bits
+	// maxTries bounds how many names are made up for one account. The second one is
+	// needed only if a policy of the host refuses the first.
+	maxTries = 16
+)
+
+// makeUp returns a name that nobody has asked for.
+func (reg *Registration) makeUp(ctx context.Context, s *uia.Session, p params) (name string, err error) {
+	for range maxTries {
+		if reg.MakeUp == nil {
+			name = strings.ToLower(rand.Text()[:madeUpLength])
+		} else if name, err = reg.MakeUp(ctx); err != nil {
+			return "", err
+		}
+		if err = reg.checkName(ctx, s, p, name); err == nil {
+			return name, nil
+		}
+		if refusal, ok := errors.AsType[*uia.Error](err); !ok || refusal.Status >= http.StatusInternalServerError {
+			return "", err
+		}
+	}
+	return "", err
+}
