@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/matrix-uia/uia/internal/canonical"
 )
 
 // Error codes of the Client-Server API that gomatrixserverlib does not name.
@@ -113,14 +114,14 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 		out = append(out, params...)
 	}
 	out = append(out, `,"session":`...)
-	out = appendString(out, c.Session)
+	out = canonical.AppendString(out, c.Session)
 	if len(c.Completed) > 0 {
 		completed, _ := json.Marshal(c.Completed)
 		out = append(append(out, `,"completed":`...), completed...)
 	}
 	if c.ErrCode != "" {
-		out = appendString(append(out, `,"errcode":`...), string(c.ErrCode))
-		out = appendString(append(out, `,"error":`...), c.Message)
+		out = canonical.AppendString(append(out, `,"errcode":`...), string(c.ErrCode))
+		out = canonical.AppendString(append(out, `,"error":`...), c.Message)
 	}
 	for name, value := range c.Extra {
 		switch name {
@@ -131,7 +132,7 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = appendString(append(out, ','), name)
+		out = canonical.AppendString(append(out, ','), name)
 		out = append(append(out, ':'), encoded...)
 	}
 	return append(out, '}'), nil

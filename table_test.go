@@ -30,6 +30,7 @@ func TestTableOpening(t *testing.T) {
 		for _, body := range []string{
 			"[]", "null", "1", `"{}"`, "true",
 			`{"a":1,"a":1}`, `{"a":1,"\u0061":1}`, `{"a":{"b":1,"c":2,"b":3}}`, `{"a":[[{"b":1,"b":2}]]}`,
+			`{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + "}",
 			`{"auth":null,"auth":{}}`, `{"auth":{"type":"m.login.dummy","type":"m.login.dummy"}}`,
 			`{"auth":{"session":"x","sessio\u006e":"y"}}`,
 			`{"auth":[]}`, `{"auth":"m.login.dummy"}`, `{"auth":0}`, `{"auth":true}`,

@@ -7,28 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/matrix-uia/uia/internal/canonical"
 )
-
-// Request is one request to a guarded endpoint.
-type Request struct {
-	// Operation is the Name of the guarded operation.
-	Operation string
-	// Subject is the user whose access token came with the request; empty where
-	// there is none, as in registration.
-	Subject string
-	// Target is what the path names, such as a device ID: a session for one target
-	// is good for no other. At most 1024 bytes.
-	Target string
-	// Client is who is asking; see Config.Client.
-	Client netip.Addr
-	// Body is the request body. The engine does not change it.
-	Body []byte
-}
 
 const (
 	maxTarget  = 1024
@@ -82,7 +66,7 @@ func (e *Engine) newVisit(r Request) (*visit, error) {
 		return nil, errLongTarget
 	}
 	var err error
-	if v.body, err = canonicalObject(r.Body); err != nil {
+	if v.body, err = readObject(r.Body); err != nil {
 		return nil, err
 	}
 	if v.params, v.auth, err = splitAuth(v.body); err != nil {
@@ -156,12 +140,11 @@ func (v *visit) open(ctx context.Context, r Request) error {
 // too large to be carried by a session ID.
 func remember(params []byte, names []string) []byte {
 	out := make([]byte, 0, len(params))
-	members(params, func(name, value []byte, _ int) bool {
+	for name, value := range canonical.Members(params) {
 		if slices.Contains(names, string(name[1:len(name)-1])) {
 			out = append(append(append(append(out, ','), name...), ':'), value...)
 		}
-		return true
-	})
+	}
 	if len(out) == 0 || len(out) >= maxRemembered {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package uia
+package canonical
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ func (p *parser) string() error {
 		}
 		p.out = append(p.out, p.src[start:p.pos]...)
 		if p.pos == len(p.src) {
-			return errNotJSON
+			return ErrSyntax
 		}
 		switch c := p.src[p.pos]; {
 		case c == '"':
@@ -32,15 +32,15 @@ func (p *parser) string() error {
 		case c == '\\':
 			r, ok := p.escape()
 			if !ok {
-				return errNotJSON
+				return ErrSyntax
 			}
 			p.out = appendRune(p.out, r)
 		case c < 0x20:
-			return errNotJSON
+			return ErrSyntax
 		default:
 			r, size := utf8.DecodeRune(p.src[p.pos:])
 			if r == utf8.RuneError && size == 1 {
-				return errNotJSON
+				return ErrSyntax
 			}
 			p.out = append(p.out, p.src[p.pos:p.pos+size]...)
 			p.pos += size
@@ -119,8 +119,8 @@ func appendRune(out []byte, r rune) []byte {
 	return utf8.AppendRune(out, r)
 }
 
-// appendString appends s as a JSON string.
-func appendString(out []byte, s string) []byte {
+// AppendString appends s as a JSON string.
+func AppendString(out []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
 			encoded, _ := json.Marshal(s)
