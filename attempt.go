@@ -2,6 +2,7 @@ package uia
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -62,9 +63,8 @@ func (v *visit) changed(ctx context.Context) (bool, error) {
 func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage, claim bool) error {
 	for range maxConflicts {
 		held := result
-		var saved Record
-		var data *recordData
-		v.nonce = ""
+		var last, saved draft
+		nonce := rand.Text() // one for both, if the group is run twice: they are the same write
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
 			v.pinned = false
 			if st.tx != nil {
@@ -75,20 +75,22 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 				held = h
 			}
 			next := v.opened()
-			data = v.data.with(completion{st.Type(), held})
+			data := v.data.with(completion{st.Type(), held})
 			if !v.lost { // else the stage was completed out of band
 				data.Params = v.s.Params
 			}
 			if v.mine = claim && v.completedBy(data); v.mine {
 				next, data = v.claimed(data)
 			}
-			if saved, err = v.store(ctx, next, data); err != nil || !v.mine {
+			next.Owner = nonce
+			last = draft{next, data}
+			if saved, err = v.store(ctx, last); err != nil || !v.mine {
 				return err
 			}
-			return v.beginEarly(ctx, saved, data)
+			return v.beginEarly(ctx, saved)
 		})
 		if err == nil {
-			v.adopt(saved, data)
+			v.adopt(saved.Record, saved.data)
 			if st.tx != nil {
 				v.e.observe(ctx, useEvent(EventUseHeld, st.Type(), v.claimOf(held)))
 			}
@@ -104,7 +106,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			v.mine = false
 			return errors.Join(err, loadErr)
 		}
-		if v.nonce != "" && v.rec.Owner == v.nonce {
+		if last.wrote(v.rec) {
 			return nil // the group was written, and only its answer lost
 		}
 		v.mine = false
@@ -130,8 +132,8 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 // beginEarly pins what the stages hold in the same group as the claim, which
 // saves a store that groups writes a commit. Where one of them refuses, begin
 // asks again, and knows what to do.
-func (v *visit) beginEarly(ctx context.Context, saved Record, data *recordData) error {
-	for _, c := range data.Completed {
+func (v *visit) beginEarly(ctx context.Context, saved draft) error {
+	for _, c := range saved.data.Completed {
 		st := v.e.stages[c.Type]
 		if st == nil || st.tx == nil {
 			continue

@@ -29,7 +29,7 @@ func (t *turn) failed(ctx context.Context, pledges []pledge, refusal *Error, err
 	// session that Recover has given up must not be opened again.
 	stuck, overtaken := t.rollback(ctx, pledges)
 	if overtaken {
-		if t.owner != "" && t.loadRecord(ctx) == nil && t.rec.Owner == t.owner {
+		if t.loadRecord(ctx) == nil && t.ending.wrote(t.rec) {
 			t.tellSpent(ctx)
 		}
 		return nil, errOvertaken
@@ -62,13 +62,25 @@ func (t *turn) rollback(ctx context.Context, pledges []pledge) (stuck, overtaken
 	return stuck, overtaken
 }
 
-// reopen lets the next request of the session run the operation.
+// reopen lets the next request of the session run the operation. If another request
+// has taken the claim over it changes nothing.
 func (t *turn) reopen(ctx context.Context, doubt bool) {
+	t.adopt(t.lease.Record, t.lease.data)
 	data := *t.data
 	data.Doubt = doubt
 	if err := t.save(ctx, t.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
 		t.e.log.WarnContext(ctx, "uia: a session stays claimed until its claim ends", "session", t.s.Key, "error", err)
 	}
+}
+
+// giveUp ends the claim of a run that was overtaken. If another run took it over
+// this changes nothing. If it was Recover that overtook the run, the record is still
+// claimed and nobody runs the operation: the next request need not wait for the
+// claim to end.
+func (t *turn) giveUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	t.reopen(ctx, t.inTx == nil)
 }
 
 // decide settles a refused run that followed one in doubt: what the stages hold

@@ -103,6 +103,7 @@ func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) 
 				return response, err
 			}
 			g.owned = false
+			t.giveUp(ctx)
 		case v.rec.State == Done:
 			if v.data.Response != nil {
 				return v.data.Response, nil

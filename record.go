@@ -68,42 +68,63 @@ func (v *visit) adopt(r Record, data *recordData) {
 	v.s.setCompleted(data.Completed)
 }
 
-// store writes the next revision of the record, and does not adopt it: it may run
-// inside a transaction that fails yet. ErrConflict means that another request
-// was faster.
-func (v *visit) store(ctx context.Context, next Record, data *recordData) (Record, error) {
+// draft is the next revision of a record, before it is written.
+type draft struct {
+	Record // Revision is that of the record it replaces; Owner is the nonce of this write alone
+	data   *recordData
+}
+
+// draft returns the next revision of the record. The nonce tells this write from
+// every other one, the claim of the same run included.
+func (v *visit) draft(next Record, data *recordData) draft {
+	next.Owner = rand.Text()
+	return draft{next, data}
+}
+
+// wrote reports whether found is what writing the draft has left.
+func (d draft) wrote(found Record) bool {
+	return d.Owner != "" && found.Owner == d.Owner && found.Revision == d.Revision+1
+}
+
+// store writes the draft, and does not adopt it: it may run inside a transaction
+// that fails yet. ErrConflict means that another request was faster.
+func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 	now := v.e.now()
-	if v.nonce == "" {
-		v.nonce = rand.Text() // the same one when a group is run again: it may find what it wrote
+	d.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
+	if t := now.Add(recordGrace); d.State != Open && d.Expires.Before(t) {
+		d.Expires = t
 	}
-	next.Owner = v.nonce
-	next.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
-	if t := now.Add(recordGrace); next.State != Open && next.Expires.Before(t) {
-		next.Expires = t
+	if err := v.keys.sealRecord(v.s.ID, d.data, &d.Record); err != nil {
+		return draft{}, err
 	}
-	if err := v.keys.sealRecord(v.s.ID, data, &next); err != nil {
-		return Record{}, err
-	}
-	saved, err := v.e.cfg.Sessions.SaveSession(ctx, next, now)
+	saved, err := v.e.cfg.Sessions.SaveSession(ctx, d.Record, now)
 	if err == nil {
-		return saved, nil
+		return draft{saved, d.data}, nil
+	}
+	if changedNothing(err) {
+		return draft{}, err
 	}
 	// The write may have happened and only its answer been lost, because the client
-	// hung up for example, or a driver may have repeated it by itself and met its own
-	// first try.
+	// hung up for example; or a driver has repeated it by itself, and the second try
+	// is in conflict with the first.
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	if found, lookErr := v.e.cfg.Sessions.LoadSession(look, next.Key, now); lookErr == nil && found.Owner == next.Owner {
-		return found, nil
+	found, lookErr := v.e.cfg.Sessions.LoadSession(look, d.Key, now)
+	if lookErr != nil || !d.wrote(found) {
+		return draft{}, err
 	}
-	return Record{}, err
+	// A group that is run again may have written other data the first time.
+	data, openErr := v.keys.openRecord(v.s.ID, found)
+	if openErr != nil {
+		return draft{}, errors.Join(err, openErr)
+	}
+	return draft{found, data}, nil
 }
 
 func (v *visit) save(ctx context.Context, next Record, data *recordData) error {
-	v.nonce = ""
-	saved, err := v.store(ctx, next, data)
+	saved, err := v.store(ctx, v.draft(next, data))
 	if err == nil {
-		v.adopt(saved, data)
+		v.adopt(saved.Record, saved.data)
 	}
 	return err
 }

@@ -8,8 +8,14 @@ import (
 )
 
 // The errors of the storage contract. A store returns them as they are or
-// wrapped; callers match them with errors.Is. Any other error of a store means
-// that it is not known whether the call took effect.
+// wrapped; callers match them with errors.Is. Each of them says that the call has
+// changed nothing, also where it comes late, from the call or the transaction that
+// ends a group of calls: then nothing that was put off has been written. Any other
+// error of a store means that it is not known whether the call took effect.
+//
+// ErrConflict is the exception that a driver makes: one that sends a save again
+// after a lost connection may find its own first try there. Whoever must know looks
+// whether the record has the Owner that was to be written, and the next Revision.
 var (
 	// ErrNotFound says that there is no such token, or no such session record.
 	ErrNotFound = errors.New("uia: not found")
@@ -34,6 +40,19 @@ var (
 	// outside the grammar, a negative limit, an empty user ID.
 	ErrInvalid = errors.New("uia: invalid argument")
 )
+
+// changedNothing reports whether err is one by which a store says that the call has
+// not taken effect.
+func changedNothing(err error) bool {
+	for _, known := range [...]error{
+		ErrNotFound, ErrExists, ErrExpired, ErrExhausted, ErrRevoked, ErrSpent, ErrNotHeld, ErrFull, ErrInvalid,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
 
 // MaxTokenLength is the greatest length of a registration token, in bytes
 // (MSC3231; Client-Server API, "Token-authenticated registration").

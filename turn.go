@@ -19,12 +19,15 @@ type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
 	run  Operate
+	// lease is the record as this run has claimed it. What ends the claim replaces it
+	// alone, whatever has been read since.
+	lease draft
 
-	// What a transaction has yet to commit: the events to tell then, and the owner of
-	// the record by which its commit is recognised.
-	spent []Event
-	owner string
-	late  bool // Recover was faster, and so perhaps was another run that it overtook
+	// What a transaction has yet to commit: the events to tell then, and the record by
+	// which its commit is recognised.
+	spent  []Event
+	ending draft
+	late   bool // Recover was faster, and so perhaps was another run that it overtook
 }
 
 // pledge is what one completed stage has set aside for the session.
@@ -47,6 +50,7 @@ func (t *turn) pledges() (out []pledge) {
 func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	defer t.e.enter(t.s.Key)()
 	ctx = context.WithoutCancel(ctx)
+	t.lease = draft{t.rec, t.data}
 	left := t.rec.Claimed.Sub(t.e.now())
 	if left <= 0 {
 		return nil, errOvertaken // the host took its time: claim it once more
@@ -61,11 +65,10 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		response  json.RawMessage
 		refusal   *Error // the operation's own
 		overtaken bool
-		finished  Record
-		data      *recordData
+		finished  draft
 	)
 	perform := func(ctx context.Context) error {
-		refusal, overtaken, t.spent, t.owner = nil, false, nil, ""
+		refusal, overtaken, t.spent, t.ending = nil, false, nil, draft{}
 		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
@@ -79,10 +82,8 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		ctx, cancel := t.wrapUp(ctx)
 		defer cancel()
 		if err = t.commit(ctx, pledges, result.UserID); err == nil && t.inTx != nil {
-			var next Record
-			next, data = t.finished(response)
-			finished, err = t.store(ctx, next, data)
-			t.owner = finished.Owner
+			t.ending = t.draft(t.finished(response))
+			finished, err = t.store(ctx, t.ending)
 		}
 		overtaken = errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) || errors.Is(err, ErrConflict)
 		return err
@@ -97,7 +98,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		err = t.inTx(limited, perform)
 		cancel()
 		if err == nil {
-			t.adopt(finished, data)
+			t.adopt(finished.Record, finished.data)
 			t.tellSpent(ctx)
 			return response, nil
 		}

@@ -18,14 +18,18 @@ import (
 type txStore struct {
 	uia.Store
 	mu sync.Mutex // of each write, and of each commit as a whole
+	// defers makes a Commit in a transaction wait for the next save or the end, where
+	// its refusal then comes from, as sqlstore does on PostgreSQL.
+	defers bool
 }
 
 type txKey struct{}
 
 // tx is a transaction: writes that are checked and, if all can be made, made.
 type tx struct {
-	writes []txWrite
-	saved  map[string]uia.Record
+	writes   []txWrite
+	saved    map[string]uia.Record
+	deferred []txWrite
 }
 
 type txWrite struct {
@@ -42,6 +46,18 @@ func (t *tx) add(w txWrite) error {
 	return nil
 }
 
+// flush makes the writes that were put off. Once one is refused, none is made.
+func (t *tx) flush() error {
+	writes := t.deferred
+	t.deferred = nil
+	for _, w := range writes {
+		if err := t.add(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 var errSerialization = errors.New("could not serialize access")
 
 // inTx runs fn in a transaction. commit runs its COMMIT.
@@ -49,6 +65,9 @@ func (s *txStore) inTx(ctx context.Context, fn func(context.Context) error, comm
 	for {
 		t := &tx{saved: map[string]uia.Record{}}
 		if err := fn(context.WithValue(ctx, txKey{}, t)); err != nil {
+			return err
+		}
+		if err := t.flush(); err != nil {
 			return err
 		}
 		err := commit(func() error {
@@ -98,7 +117,7 @@ func (s *txStore) Commit(ctx context.Context, c uia.Claim, userID string, now ti
 		return s.write(func() error { return s.Store.Commit(ctx, c, userID, now) })
 	}
 	background := context.WithoutCancel(ctx)
-	return t.add(txWrite{
+	spend := txWrite{
 		check: func() error {
 			page, err := s.ListUses(background, uia.UseQuery{Token: c.Token})
 			if err != nil {
@@ -116,7 +135,12 @@ func (s *txStore) Commit(ctx context.Context, c uia.Claim, userID string, now ti
 			return uia.ErrNotHeld
 		},
 		apply: func() { must(s.Store.Commit(background, c, userID, now)) },
-	})
+	}
+	if s.defers {
+		t.deferred = append(t.deferred, spend)
+		return nil
+	}
+	return t.add(spend)
 }
 
 func (s *txStore) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
@@ -132,6 +156,9 @@ func (s *txStore) SaveSession(ctx context.Context, r uia.Record, now time.Time) 
 	t, ok := ctx.Value(txKey{}).(*tx)
 	if !ok {
 		return out, s.write(func() error { out, err = s.Store.SaveSession(ctx, r, now); return err })
+	}
+	if err := t.flush(); err != nil {
+		return out, err
 	}
 	background := context.WithoutCancel(ctx)
 	err = t.add(txWrite{

@@ -50,10 +50,9 @@ type visit struct {
 	body   []byte // canonical
 	params []byte // the body without auth
 	auth   authData
-	mine   bool   // this request has claimed the record
-	pinned bool   // and pinned what the stages hold
-	nonce  string // Record.Owner of the revision that this request has written last
-	lost   bool   // params were sent at the start, and are neither sent again nor remembered
+	mine   bool // this request has claimed the record
+	pinned bool // and pinned what the stages hold
+	lost   bool // params were sent at the start, and are neither sent again nor remembered
 }
 
 // newVisit reads the request as far as it can be read without its session.

@@ -82,7 +82,7 @@ func (w *world) token(value string, uses int64) {
 }
 
 // process starts a process. around makes the calls that it makes of the database.
-func (w *world) process(around func(c call, do func() error) error) *homeserver {
+func (w *world) process(around func(c call, do func() error) error, change ...func(*uia.Config)) *homeserver {
 	watched := func(_ context.Context, c call, do func() error) error {
 		err := around(c, do)
 		if c.write {
@@ -104,6 +104,9 @@ func (w *world) process(around func(c call, do func() error) error) *homeserver 
 		}
 		if w.tx {
 			op.Resolve = uia.NotDone
+		}
+		for _, change := range change {
+			change(c)
 		}
 	}})
 	h.accounts = w.accounts

@@ -100,6 +100,27 @@ var groupCases = []promise{{
 		}
 	},
 }, {
+	name:  "grouped-late-refusal",
+	says:  "then nothing that was put off has been written.",
+	needs: aGrouper,
+	test: func(k *kit) {
+		k.limited("t", 1)
+		k.pinned("t", "a")
+		k.save(uia.Record{Key: "k", State: uia.Running, Attempt: 2, Expires: at(hour)}, 0)
+		k.unchanged(func() {
+			err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
+				if err := k.Commit(ctx, uia.Claim{Token: "t", Session: "a", Attempt: 7}, "@a", epoch); err != nil {
+					return err
+				}
+				r := uia.Record{Key: "k", Revision: 1, State: uia.Done, Attempt: 2, Owner: "late", Expires: at(hour)}
+				_, err := k.SaveSession(ctx, r, epoch)
+				return err
+			})
+			k.outcome(err, "Group whose Commit is refused").is(uia.ErrNotHeld)
+		})
+		k.same("revision of a record whose save came after the refusal", k.load("k", 0).Revision, 1)
+	},
+}, {
 	name:  "grouped-with-a-cancelled-context",
 	says:  "if fn fails, or Group does, nothing has been written.",
 	needs: aGrouper,

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -430,6 +431,22 @@ var tokenMutants = []mutant{
 	{"begins a group with another context", func(b *broken) {
 		b.group = func(ctx context.Context, fn func(context.Context) error) error {
 			return b.model.Group(context.WithoutCancel(ctx), fn)
+		}
+	}},
+	{"tells a refusal when the group has been written", func(b *broken) {
+		var late error
+		commit := b.commit
+		b.commit = func(ctx context.Context, c uia.Claim, user string, now time.Time) error {
+			err := commit(ctx, c, user, now)
+			if grouped, _ := ctx.Value(inGroup{}).(bool); grouped && errors.Is(err, uia.ErrNotHeld) {
+				late = err
+				return nil
+			}
+			return err
+		}
+		b.group = func(ctx context.Context, fn func(context.Context) error) error {
+			late = nil
+			return cmp.Or(b.model.Group(ctx, fn), late)
 		}
 	}},
 	{"forgets everything in a group that failed", func(b *broken) {
