@@ -29,6 +29,11 @@ const EmailType = "m.login.email.identity"
 // [EmailStage.Confirm], and until it was opened an attempt is neither passed nor
 // failed, because clients ask every few seconds. Its result is an [EmailResult].
 //
+// With After, strangers cannot have mails sent, and what they ask for is written
+// nowhere: clients ask for the mail as soon as they see the flows, without a word of
+// their session, and are given the sid that they go on with. The mail is sent when a
+// session that has passed the stage named by After attempts this one with that sid.
+//
 // An address may be confirmed once and used for several sessions: whether two
 // accounts can have it is up to the operation.
 type EmailStage struct {
@@ -48,14 +53,19 @@ type EmailStage struct {
 	// Subject, and none where it has one: only the host knows whose it is.
 	Allow func(ctx context.Context, s *uia.Session, address string) error
 	// After is the auth type of a stage that the session must have passed before
-	// a mail is sent, such as uia.TokenType, so that strangers cannot have mails
-	// sent. Clients then name the session in the body of requestToken, as the
-	// further member "session". Empty means that mails are sent to anybody.
+	// a mail is sent, such as uia.TokenType. It has to come before this stage in
+	// every flow. Empty means that mails are sent to anybody who asks.
 	After string
-	// Limiter bounds how many mails a client can have sent. It must not be the
-	// engine's, whose charge is pending while a stage is attempted. Nil means
-	// any number.
+	// Limiter bounds how many mails a client can have sent, and how many can be sent
+	// to one address: it is charged for the client, and once more for the address,
+	// which it knows as an IPv6 address made of its digest (fd00::/8). It must not be
+	// the engine's, whose charge is pending while a stage is attempted, and should
+	// have a smaller budget: a burst of 5, and one more every ten minutes. Required,
+	// unless NoLimit is set.
 	Limiter uia.Limiter
+	// NoLimit says that mails are limited elsewhere: by the Mailer, or in front of the
+	// homeserver. Without any limit a stranger can flood somebody's mailbox.
+	NoLimit bool
 	// TTL is how long a link works, and a confirmation after it. Zero means 1 hour.
 	TTL time.Duration
 }
@@ -100,7 +110,8 @@ func (m *EmailStage) Configured() error {
 		required("Mailer", m.Mailer != nil),
 		required("Store", m.Store != nil),
 		required("Secret, of at least 32 bytes,", len(m.Secret) >= 32),
-		required("ConfirmURL", m.ConfirmURL != ""))
+		required("ConfirmURL", m.ConfirmURL != ""),
+		required("Limiter, or NoLimit,", m.Limiter != nil || m.NoLimit))
 }
 
 // Attempt passes if the address of the credentials is confirmed. In place of
@@ -112,7 +123,7 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 		return nil, err
 	} else if ok {
 		creds := emailCreds{Secret: rand.Text()}
-		if creds.SID, err = m.send(ctx, s, mailRequest{address: address, secret: creds.Secret, attempt: 1, client: s.Client}); err != nil {
+		if creds.SID, err = m.request(ctx, s, mailRequest{address: address, secret: creds.Secret, client: s.Client}); err != nil {
 			return nil, err
 		}
 		return nil, creds.again()
@@ -121,13 +132,19 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 	if err != nil {
 		return nil, err
 	}
-	if !m.issued(creds) {
+	address, ok := m.issued(creds)
+	if !ok {
 		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: uia.CodeUnauthorized, Err: "No mail was sent for these credentials."})
 	}
 	state, err := m.Store.Load(ctx, creds.SID, s.Now)
 	switch {
 	case err != nil:
 		return nil, err
+	case state.Address == "" && state.Next == 0 && m.After != "": // it was asked for, and put off
+		if _, err := m.request(ctx, s, mailRequest{address: address, secret: creds.Secret, client: s.Client}); err != nil {
+			return nil, err
+		}
+		return nil, creds.again()
 	case state.Address == "":
 		return nil, creds.again()
 	}
@@ -181,18 +198,23 @@ func (m *EmailStage) ttl() time.Duration {
 	return m.TTL
 }
 
-// A session ID of ours has two halves: one that belongs to the address and the
-// client's secret, so that asking again gives the same ID, and one by which it is
-// recognised without the address. So nothing needs to be kept of a mail that nobody
-// has opened.
+// A session ID of ours carries the address, and a MAC over the address and the
+// client's secret: asking again gives the same ID, and nothing needs to be kept of a
+// mail that was not sent.
+const sidMAC = 16
+
 func (m *EmailStage) sid(address, secret string) string {
-	first := m.mac("sid", address, secret)[:16]
-	return base64.RawURLEncoding.EncodeToString(append(first, m.mac("issued", string(first), secret)[:16]...))
+	return base64.RawURLEncoding.EncodeToString(append(m.mac("sid", address, secret)[:sidMAC], address...))
 }
 
-func (m *EmailStage) issued(c emailCreds) bool {
+// issued returns the address of a session ID that was made for this client secret.
+func (m *EmailStage) issued(c emailCreds) (address string, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(c.SID)
-	return err == nil && len(raw) == 32 && hmac.Equal(raw[16:], m.mac("issued", string(raw[:16]), c.Secret)[:16])
+	if err != nil || len(raw) <= sidMAC {
+		return "", false
+	}
+	address = string(raw[sidMAC:])
+	return address, hmac.Equal(raw[:sidMAC], m.mac("sid", address, c.Secret)[:sidMAC])
 }
 
 // mac authenticates strings, of which none contains a NUL.
@@ -202,6 +224,10 @@ func (m *EmailStage) mac(purpose string, parts ...string) []byte {
 	return h.Sum(nil)
 }
 
+// maxAddress is how long an address can be, in bytes: a sid has at most 255
+// characters (Client-Server API), and carries the address.
+const maxAddress = 255*3/4 - sidMAC
+
 var clientSecret = regexp.MustCompile(`^[0-9a-zA-Z.=_-]{1,255}$`)
 
 // canonicalAddress returns an address as it is compared: without white space around
@@ -209,7 +235,7 @@ var clientSecret = regexp.MustCompile(`^[0-9a-zA-Z.=_-]{1,255}$`)
 func canonicalAddress(typed string) (string, error) {
 	address := strings.ToLower(strings.TrimSpace(typed))
 	parsed, err := mail.ParseAddress(address)
-	if err != nil || parsed.Address != address || len(address) > 254 || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if err != nil || parsed.Address != address || len(address) > maxAddress || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("This is not an e-mail address."))
 	}
 	return address, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -19,16 +20,17 @@ import (
 type mailRequest struct {
 	address string // as it was typed
 	secret  string // the client's
-	attempt int64  // a mail is sent for each higher one
+	attempt int64  // the send_attempt: a mail is sent for each higher one
 	client  netip.Addr
 }
 
-// send sends the mail unless it was sent, and returns the session ID that the
-// client then uses.
-func (m *EmailStage) send(ctx context.Context, s *uia.Session, r mailRequest) (string, error) {
-	if m.After != "" && (s == nil || !s.Has(m.After)) {
-		return "", uia.NewError(http.StatusForbidden, spec.Forbidden("Another step has to be completed before a mail is sent."))
-	}
+// maxSendAttempt is the greatest integer of the Client-Server API.
+const maxSendAttempt = 1<<53 - 1
+
+// request sends the mail, unless it was sent or has to wait until the session has
+// passed After, and returns the session ID that the client then uses. s is nil if the
+// session is not known.
+func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest) (string, error) {
 	address, err := canonicalAddress(r.address)
 	if err != nil {
 		return "", err
@@ -36,7 +38,13 @@ func (m *EmailStage) send(ctx context.Context, s *uia.Session, r mailRequest) (s
 	if !clientSecret.MatchString(r.secret) {
 		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("The client_secret has characters that it cannot have, or too many."))
 	}
+	settle, err := m.charge(ctx, r.client, address)
+	if err != nil {
+		return "", err
+	}
+	defer settle(false)
 	if err := m.allow(ctx, s, address); err != nil {
+		settle(true) // it tells who has an account
 		return "", err
 	}
 	now := time.Now()
@@ -48,21 +56,50 @@ func (m *EmailStage) send(ctx context.Context, s *uia.Session, r mailRequest) (s
 	if err != nil {
 		return "", err
 	}
-	if r.attempt <= state.Attempt {
+	passed := m.After == "" || s != nil && s.Has(m.After) || state.Next > 0 // a session had, when the first one was sent
+	if !passed || r.attempt < state.Next {
 		return sid, nil
 	}
-	if m.Limiter != nil {
-		settle, err := m.Limiter.Charge(ctx, r.client)
-		if err != nil {
-			return "", err
-		}
-		defer settle(true) // a mail counts whether or not its link is opened
-	}
 	until := now.Add(m.ttl())
+	// What cannot be recorded is not sent, or it would be sent again and again.
+	if err := m.Store.Save(ctx, sid, EmailState{Next: state.Next}, until); err != nil {
+		return "", err
+	}
+	settle(true) // a mail counts whether or not its link is opened
 	if err := m.Mailer.SendConfirmation(ctx, Confirmation{Address: address, Link: m.link(sid, address, until)}); err != nil {
 		return "", err
 	}
-	return sid, m.Store.Save(ctx, sid, EmailState{Attempt: r.attempt}, until)
+	return sid, m.Store.Save(ctx, sid, EmailState{Next: r.attempt + 1}, until)
+}
+
+// charge takes a mail from the budgets of the client and of the address. settle says
+// of both whether it was sent.
+func (m *EmailStage) charge(ctx context.Context, client netip.Addr, address string) (settle func(sent bool), err error) {
+	if m.Limiter == nil {
+		return func(bool) {}, nil
+	}
+	settleClient, err := m.Limiter.Charge(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	settleAddress, err := m.Limiter.Charge(ctx, m.mailbox(address))
+	if err != nil {
+		settleClient(false)
+		return nil, err
+	}
+	return func(sent bool) {
+		settleClient(sent)
+		settleAddress(sent)
+	}, nil
+}
+
+// mailbox stands for an e-mail address in a budget of clients: an address of the
+// network that nobody can have (RFC 4193), of which each has a /48 of its own.
+func (m *EmailStage) mailbox(address string) netip.Addr {
+	var ip [16]byte
+	copy(ip[:], m.mac("mailbox", address))
+	ip[0] = 0xfd
+	return netip.AddrFrom16(ip)
 }
 
 // link returns a link that says of itself what it confirms, and until when.
@@ -75,10 +112,11 @@ func (m *EmailStage) link(sid, address string, until time.Time) string {
 }
 
 // RequestToken answers POST /register/email/requestToken, and the same below
-// /account/password: it sends the mail. A client that asks again with the same
-// send_attempt gets the same answer and no further mail. The host decides with
-// After whether the body must name a session that is far enough; otherwise the
-// answer is 403. A next_link is not followed: it would lead anywhere.
+// /account/password: it sends the mail, or puts it off (see EmailStage.After). A
+// client that asks again with the same send_attempt gets the same answer and no
+// further mail. The session may be named by the further member "session", or by
+// session_id in the query of next_link, where Element Web has it. A next_link is not
+// followed: it would lead anywhere.
 func (m *EmailStage) RequestToken(e *uia.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -107,19 +145,38 @@ func (m *EmailStage) requestToken(e *uia.Engine, r *http.Request) (string, error
 			return "", uia.NewError(http.StatusBadRequest, spec.MissingParam("The member "+name+" is missing."))
 		}
 	}
-	if want.attempt < 1 {
-		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("send_attempt begins with 1."))
+	if want.attempt < 0 || want.attempt > maxSendAttempt {
+		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("send_attempt is negative, or too large."))
 	}
-	var id string
-	var s *uia.Session
-	if ok, err := uia.Field(req.Body, "session", &id); err != nil {
+	s, err := namedSession(e, r.Context(), req.Body)
+	if err != nil {
 		return "", err
-	} else if ok {
-		if s, err = e.Session(r.Context(), id); err != nil {
-			return "", err
-		}
 	}
-	return m.send(r.Context(), s, want)
+	return m.request(r.Context(), s, want)
+}
+
+// namedSession returns the session that the body of a requestToken names, nil if it
+// names none. A next_link may belong to anybody: what is no session of ours in it is
+// none.
+func namedSession(e *uia.Engine, ctx context.Context, body []byte) (*uia.Session, error) {
+	var id, link string
+	if ok, err := uia.Field(body, "session", &id); err != nil {
+		return nil, err
+	} else if ok {
+		return e.Session(ctx, id)
+	}
+	if ok, err := uia.Field(body, "next_link", &link); err != nil || !ok {
+		return nil, err
+	}
+	next, err := url.Parse(link)
+	if err != nil || next.Query().Get("session_id") == "" {
+		return nil, nil
+	}
+	s, err := e.Session(ctx, next.Query().Get("session_id"))
+	if refusal, ok := errors.AsType[*uia.Error](err); ok && refusal.Status < http.StatusInternalServerError {
+		return nil, nil
+	}
+	return s, err
 }
 
 // Confirm is what the link in a mail leads to. It asks for a click, since programs

@@ -13,14 +13,16 @@ type EmailStore interface {
 	// Load returns what was saved of this session ID and has not expired: until is
 	// after now. Otherwise it is the zero EmailState, which is not an error.
 	Load(ctx context.Context, sid string, now time.Time) (EmailState, error)
-	// Save adds to what there is: the higher Attempt and the later until win, and an
+	// Save adds to what there is: the higher Next and the later until win, and an
 	// empty Address leaves the one that there is.
 	Save(ctx context.Context, sid string, state EmailState, until time.Time) error
 }
 
 // EmailState is what is known of one e-mail session.
 type EmailState struct {
-	Attempt int64  // the highest send_attempt for which a mail was sent
+	// Next is the least send_attempt for which another mail is sent, one more than the
+	// highest for which one was. Zero while none was: some clients begin with zero.
+	Next    int64
 	Address string // the address, once it is confirmed
 }
 
@@ -67,7 +69,7 @@ func (m *EmailMemory) Save(_ context.Context, sid string, state EmailState, unti
 	if !ok || !entry.until.After(now) {
 		entry = emailEntry{}
 	}
-	entry.Attempt = max(entry.Attempt, state.Attempt)
+	entry.Next = max(entry.Next, state.Next)
 	if state.Address != "" {
 		entry.Address = state.Address
 	}

@@ -2,6 +2,8 @@ package stages_test
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -25,7 +27,13 @@ type mailbox struct {
 	stages.EmailMemory
 	mails []stages.Confirmation
 	loads int
+	saves int
 	down  bool
+}
+
+func (m *mailbox) Save(ctx context.Context, sid string, state stages.EmailState, until time.Time) error {
+	m.saves++
+	return m.EmailMemory.Save(ctx, sid, state, until)
 }
 
 func (m *mailbox) SendConfirmation(_ context.Context, c stages.Confirmation) error {
@@ -45,11 +53,11 @@ func (m *mailbox) Load(ctx context.Context, sid string, now time.Time) (stages.E
 }
 
 func newEmail(box *mailbox) *stages.EmailStage {
-	return &stages.EmailStage{Mailer: box, Store: box, Secret: []byte("another secret of the tests, of 32 bytes"), ConfirmURL: "https://hs.example/confirm"}
+	return &stages.EmailStage{Mailer: box, Store: box, Secret: []byte("another secret of the tests, of 32 bytes"), ConfirmURL: "https://hs.example/confirm", NoLimit: true}
 }
 
-// mount mounts what a host mounts for the stage.
-func mount(h *host, stage *stages.EmailStage) {
+// mountEmail mounts what a host mounts for the stage.
+func (h *host) mountEmail(stage *stages.EmailStage) {
 	h.handler.Handle("/requestToken", stage.RequestToken(h.engine))
 	h.handler.Handle("/confirm", stage.Confirm(h.pages))
 }
@@ -70,7 +78,7 @@ func emailSubject(*testing.T) *subject {
 	return &subject{
 		stage: stage,
 		prepare: func(h *host, _ string) {
-			mount(h, stage)
+			h.mountEmail(stage)
 			a := h.post("/requestToken", dict{"email": "Alice@Example.org", "client_secret": "s3cret", "send_attempt": 1})
 			require.Equal(h.t, 200, a.Status, a.Body)
 			link, err := url.Parse(box.mails[len(box.mails)-1].Link)
@@ -102,7 +110,7 @@ func TestRequestToken(t *testing.T) {
 		return nil
 	}
 	h := newHost(t, "", stage)
-	mount(h, stage)
+	h.mountEmail(stage)
 	ask := func(change dict) answer {
 		body := dict{"email": "alice@example.org", "client_secret": "s3cret", "send_attempt": 1}
 		for k, v := range change {
@@ -128,20 +136,23 @@ func TestRequestToken(t *testing.T) {
 		status  int
 		errcode string
 	}{
-		"no address":          {dict{"email": nil}, 400, "M_MISSING_PARAM"},
-		"no secret":           {dict{"client_secret": nil}, 400, "M_MISSING_PARAM"},
-		"no attempt":          {dict{"send_attempt": nil}, 400, "M_MISSING_PARAM"},
-		"attempt zero":        {dict{"send_attempt": 0}, 400, "M_INVALID_PARAM"},
-		"half an attempt":     {dict{"send_attempt": 1.5}, 400, "M_BAD_JSON"},
-		"address of a type":   {dict{"email": []int{1}}, 400, "M_BAD_JSON"},
-		"no address in it":    {dict{"email": "alice"}, 400, "M_INVALID_PARAM"},
-		"a header in it":      {dict{"email": "a@b.example\r\nBcc: c@d.example"}, 400, "M_INVALID_PARAM"},
-		"a name in it":        {dict{"email": "Alice <alice@example.org>"}, 400, "M_INVALID_PARAM"},
-		"two addresses":       {dict{"email": "a@b.example, c@d.example"}, 400, "M_INVALID_PARAM"},
-		"a long one":          {dict{"email": strings.Repeat("a", 300) + "@b.example"}, 400, "M_INVALID_PARAM"},
-		"a secret with a NUL": {dict{"client_secret": "a\x00b"}, 400, "M_INVALID_PARAM"},
-		"one that is in use":  {dict{"email": "taken@example.org"}, 400, "M_THREEPID_IN_USE"},
-		"a forged session":    {dict{"session": "forged"}, 400, "M_UNKNOWN"},
+		"no address":            {dict{"email": nil}, 400, "M_MISSING_PARAM"},
+		"no secret":             {dict{"client_secret": nil}, 400, "M_MISSING_PARAM"},
+		"no attempt":            {dict{"send_attempt": nil}, 400, "M_MISSING_PARAM"},
+		"a negative attempt":    {dict{"send_attempt": -1}, 400, "M_INVALID_PARAM"},
+		"too many attempts":     {dict{"send_attempt": 1 << 53}, 400, "M_INVALID_PARAM"},
+		"a huge attempt":        {dict{"send_attempt": 1e30}, 400, "M_BAD_JSON"},
+		"half an attempt":       {dict{"send_attempt": 1.5}, 400, "M_BAD_JSON"},
+		"address of a type":     {dict{"email": []int{1}}, 400, "M_BAD_JSON"},
+		"no address in it":      {dict{"email": "alice"}, 400, "M_INVALID_PARAM"},
+		"a header in it":        {dict{"email": "a@b.example\r\nBcc: c@d.example"}, 400, "M_INVALID_PARAM"},
+		"a name in it":          {dict{"email": "Alice <alice@example.org>"}, 400, "M_INVALID_PARAM"},
+		"two addresses":         {dict{"email": "a@b.example, c@d.example"}, 400, "M_INVALID_PARAM"},
+		"a long one":            {dict{"email": strings.Repeat("a", 166) + "@b.example"}, 400, "M_INVALID_PARAM"},
+		"a secret with a NUL":   {dict{"client_secret": "a\x00b"}, 400, "M_INVALID_PARAM"},
+		"one that is in use":    {dict{"email": "taken@example.org"}, 400, "M_THREEPID_IN_USE"},
+		"a forged session":      {dict{"session": "forged"}, 400, "M_UNKNOWN"},
+		"a next_link of a type": {dict{"next_link": 1}, 400, "M_BAD_JSON"},
 	} {
 		a := ask(c.change)
 		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
@@ -154,43 +165,149 @@ func TestRequestToken(t *testing.T) {
 	box.down = false
 	require.Equal(t, 200, ask(dict{"send_attempt": 9}).Status)
 	assert.Len(t, box.mails, sent+1, "a mail that was not sent is sent the next time")
+	long := strings.Repeat("a", 165) + "@b.example"
+	a = ask(dict{"email": long})
+	require.Equal(t, 200, a.Status, a.Body)
+	assert.Regexp(t, `^[0-9A-Za-z.=_-]{1,255}$`, a.SID, "the longest one still makes a sid of the specification's grammar")
 }
 
-// Operators have asked that strangers cannot have mails sent.
-func TestRequestTokenAfterAStage(t *testing.T) {
+// element-android counts from zero.
+func TestSendAttemptZero(t *testing.T) {
+	box := &mailbox{}
+	stage := newEmail(box)
+	h := newHost(t, "", stage)
+	h.mountEmail(stage)
+	var sid string
+	for i, attempt := range []int{0, 0, 1, 1, 0, 5, 4} {
+		a := h.post("/requestToken", dict{"email": "ann@example.org", "client_secret": "x", "send_attempt": attempt})
+		require.Equal(t, 200, a.Status, a.Body)
+		assert.Len(t, box.mails, []int{1, 1, 2, 2, 2, 3, 3}[i], "request %d", i)
+		if sid == "" {
+			sid = a.SID
+		}
+		assert.Equal(t, sid, a.SID)
+	}
+}
+
+// Operators have asked that strangers cannot have mails sent. Clients ask for the mail
+// when they see the flows, and name no session.
+func TestMailAfterAStage(t *testing.T) {
 	box := &mailbox{}
 	stage := newEmail(box)
 	stage.After = gateType
 	h := newHost(t, "", stage)
-	mount(h, stage)
-	ask := func(session any) answer {
-		return h.post("/requestToken", dict{"email": "a@example.org", "client_secret": "x", "send_attempt": 1, "session": session})
+	h.mountEmail(stage)
+	ask := func(attempt int, more dict) answer {
+		body := dict{"email": "ann@example.org", "client_secret": "x", "send_attempt": attempt}
+		maps.Copy(body, more)
+		return h.post("/requestToken", body)
 	}
-	assert.Equal(t, 403, ask(nil).Status, "no session")
-	assert.Equal(t, 403, ask(h.post("/op", dict{}).Session).Status, "a session that has not passed the stage")
-	assert.Equal(t, 400, ask("forged").Status)
+	strangers := h.post("/op", dict{}).Session
+	sid := ask(1, nil).SID
+	for name, more := range map[string]dict{
+		"no session": nil,
+		"a session that has not passed the stage": {"session": strangers},
+		"one in the next_link":                    {"next_link": "https://app.example/#/x?session_id=" + strangers},
+		"one in its query":                        {"next_link": "https://app.example/?session_id=" + strangers + "#/x"},
+		"nothing of ours":                         {"next_link": "https://app.example/?session_id=forged"},
+		"no link at all":                          {"next_link": ":%zz"},
+		"another attempt":                         {"send_attempt": 7},
+	} {
+		a := ask(1, more)
+		assert.Equal(t, 200, a.Status, "%s: %s", name, a.Body)
+		assert.Equal(t, sid, a.SID, name)
+	}
+	assert.Equal(t, 400, ask(1, dict{"session": "forged"}).Status)
 	assert.Empty(t, box.mails)
-	assert.Equal(t, 200, ask(h.open()).Status)
-	assert.Len(t, box.mails, 1)
+	assert.Zero(t, box.saves, "a stranger had something written")
+	creds := dict{"threepid_creds": dict{"sid": sid, "client_secret": "x"}}
+	h.auth(strangers, stages.EmailType, creds)
+	assert.Empty(t, box.mails, "a session that has not passed the stage attempted this one")
+
+	session := h.open()
+	for range 3 {
+		a := h.auth(session, stages.EmailType, creds)
+		assert.Equal(t, []string{gateType}, a.Completed, a.Body)
+		assert.Empty(t, a.Errcode)
+		require.Len(t, box.mails, 1, "the mail goes out at the first attempt, and once")
+	}
+	assert.Equal(t, "ann@example.org", box.mails[0].Address)
+	assert.Equal(t, sid, ask(1, nil).SID)
+	assert.Len(t, box.mails, 2, "the user has pressed the button that sends it again")
+	ask(1, nil)
+	assert.Len(t, box.mails, 2)
+	require.Equal(t, 200, h.confirm("POST", box.mails[0].Link).Code)
+	assert.Equal(t, []string{gateType, stages.EmailType}, h.auth(session, stages.EmailType, creds).Completed)
+
+	// A client that names its session has its mail at once.
+	for i, more := range []dict{{"session": session}, {"next_link": "https://app.example/?hs_url=x&session_id=" + session + "#/register"}} {
+		sent := len(box.mails)
+		more["email"] = []string{"bob@example.org", "carol@example.org"}[i]
+		ask(0, more)
+		assert.Len(t, box.mails, sent+1)
+	}
 }
 
-func TestMailsAreLimited(t *testing.T) {
+// One stranger, 1000 requests over both ways to have a mail sent, and then 500
+// strangers with one victim.
+func TestNobodysMailboxIsFlooded(t *testing.T) {
 	box := &mailbox{}
 	stage := newEmail(box)
-	limiter, err := limit.New(&limit.Options{Burst: 2, Refill: time.Hour})
+	stage.NoLimit = false
+	var err error
+	stage.Limiter, err = limit.New(&limit.Options{Burst: 5, Refill: time.Hour})
 	require.NoError(t, err)
-	stage.Limiter = limiter
-	ctx := t.Context()
-	s := &uia.Session{Now: time.Now(), Client: netip.MustParseAddr("192.0.2.1")}
-	for i := range 3 {
-		_, err := stage.Attempt(ctx, s, []byte(`{"address":"a@example.org"}`))
-		if i < 2 {
-			assert.ErrorContains(t, err, "needs another request")
-		} else {
-			assert.ErrorContains(t, err, "too many failures")
+	h := newHost(t, "", stage)
+	h.mountEmail(stage)
+	for i := range 500 {
+		h.auth(h.open(), stages.EmailType, dict{"address": "victim@example.org"})
+		h.post("/requestToken", dict{"email": "victim@example.org", "client_secret": fmt.Sprint(i), "send_attempt": 1})
+	}
+	assert.Len(t, box.mails, 5)
+	assert.LessOrEqual(t, box.saves, 10)
+	for i := range 500 {
+		h.client = netip.AddrFrom4([4]byte{198, 51, byte(i / 256), byte(i)})
+		h.post("/requestToken", dict{"email": " Victim@example.org", "client_secret": fmt.Sprint(i), "send_attempt": 1})
+	}
+	assert.Len(t, box.mails, 5, "the victim's mailbox has a budget too")
+	a := h.post("/requestToken", dict{"email": "other@example.org", "client_secret": "x", "send_attempt": 1})
+	assert.Equal(t, 200, a.Status, a.Body)
+	assert.Len(t, box.mails, 6, "and nobody else's is touched")
+}
+
+// Whether an address has an account is a guess like any other.
+func TestAskingForAddressesIsLimited(t *testing.T) {
+	box := &mailbox{}
+	stage := newEmail(box)
+	stage.After = gateType
+	stage.Allow = func(context.Context, *uia.Session, string) error {
+		return uia.NewError(400, matrixError("M_THREEPID_IN_USE"))
+	}
+	var err error
+	stage.Limiter, err = limit.New(&limit.Options{Burst: 5, Refill: time.Hour})
+	require.NoError(t, err)
+	h := newHost(t, "", stage)
+	h.mountEmail(stage)
+	told := 0
+	for i := range 100 {
+		if a := h.post("/requestToken", dict{"email": fmt.Sprintf("u%d@example.org", i), "client_secret": "x", "send_attempt": 1}); a.Status != 429 {
+			told++
 		}
 	}
-	assert.Len(t, box.mails, 2)
+	assert.Equal(t, 5, told)
+}
+
+// A mail that cannot be remembered is not sent: it would be sent again and again.
+func TestAFullStoreSendsNoMail(t *testing.T) {
+	box := &mailbox{}
+	box.Max = 1
+	stage := newEmail(box)
+	h := newHost(t, "", stage)
+	h.mountEmail(stage)
+	for i := range 3 {
+		h.post("/requestToken", dict{"email": fmt.Sprintf("u%d@example.org", i), "client_secret": "x", "send_attempt": 1})
+	}
+	assert.Len(t, box.mails, 1)
 }
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
@@ -200,7 +317,7 @@ func TestEmailOnThePage(t *testing.T) {
 		box := &mailbox{}
 		stage := newEmail(box)
 		h := newHost(t, "", stage)
-		mount(h, stage)
+		h.mountEmail(stage)
 		session := h.open()
 		w := h.page(session, stages.EmailType, url.Values{"address": {"nobody"}})
 		assert.Equal(t, 400, w.Code)
@@ -269,15 +386,15 @@ func TestEmailMemory(t *testing.T) {
 		require.NoError(t, err)
 		return state
 	}
-	require.NoError(t, m.Save(ctx, "a", stages.EmailState{Attempt: 2}, now.Add(time.Minute)))
+	require.NoError(t, m.Save(ctx, "a", stages.EmailState{Next: 2}, now.Add(time.Minute)))
 	require.NoError(t, m.Save(ctx, "a", stages.EmailState{Address: "a@example.org"}, now.Add(time.Second)))
-	require.NoError(t, m.Save(ctx, "a", stages.EmailState{Attempt: 1}, now))
-	assert.Equal(t, stages.EmailState{Attempt: 2, Address: "a@example.org"}, load("a", now.Add(time.Minute-1)))
+	require.NoError(t, m.Save(ctx, "a", stages.EmailState{Next: 1}, now))
+	assert.Equal(t, stages.EmailState{Next: 2, Address: "a@example.org"}, load("a", now.Add(time.Minute-1)))
 	assert.Zero(t, load("a", now.Add(time.Minute)))
 	assert.Zero(t, load("b", now))
-	require.NoError(t, m.Save(ctx, "b", stages.EmailState{Attempt: 1}, now.Add(time.Hour)))
-	assert.Error(t, m.Save(ctx, "c", stages.EmailState{Attempt: 1}, now.Add(time.Hour)), "it is full")
-	require.NoError(t, m.Save(ctx, "b", stages.EmailState{Attempt: 2}, now.Add(time.Hour)))
+	require.NoError(t, m.Save(ctx, "b", stages.EmailState{Next: 1}, now.Add(time.Hour)))
+	assert.Error(t, m.Save(ctx, "c", stages.EmailState{Next: 1}, now.Add(time.Hour)), "it is full")
+	require.NoError(t, m.Save(ctx, "b", stages.EmailState{Next: 2}, now.Add(time.Hour)))
 	now = now.Add(time.Minute)
-	require.NoError(t, m.Save(ctx, "c", stages.EmailState{Attempt: 1}, now.Add(time.Hour)), "what has expired makes room")
+	require.NoError(t, m.Save(ctx, "c", stages.EmailState{Next: 1}, now.Add(time.Hour)), "what has expired makes room")
 }

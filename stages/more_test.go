@@ -242,7 +242,7 @@ func TestStagesThatAreConfiguredWrongly(t *testing.T) {
 		Secret: []byte("a secret of the tests, 32 bytes long or more"), Sessions: memstore.New(nil),
 		Stages: []uia.Stage{&stages.PasswordStage{}, &stages.CaptchaStage{}, &stages.EmailStage{}, &stages.OutOfBandStage{}},
 	})
-	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "32 bytes", "ConfirmURL", "URL is required"} {
+	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "32 bytes", "ConfirmURL", "Limiter", "URL is required"} {
 		assert.ErrorContains(t, err, part)
 	}
 }

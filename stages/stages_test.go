@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -35,17 +36,19 @@ type host struct {
 	engine  *uia.Engine
 	pages   *uia.Fallback
 	handler *http.ServeMux
+	client  netip.Addr                 // who sends the requests
 	results map[string]json.RawMessage // what the operation has found
 }
 
 func newHost(t *testing.T, subject string, stage uia.Stage) *host {
-	h := &host{t: t, handler: http.NewServeMux()}
+	h := &host{t: t, handler: http.NewServeMux(), client: netip.MustParseAddr("192.0.2.1")}
 	var err error
 	h.engine, err = uia.New(uia.Config{
 		Secret:     []byte("a secret of the tests, 32 bytes long or more"),
 		Stages:     []uia.Stage{gate{}, stage, uia.DummyStage{}},
 		Operations: []uia.Operation{{Name: "op", Flows: []uia.Flow{{gateType, stage.Type(), "m.login.dummy"}}}},
 		Sessions:   memstore.New(nil),
+		Client:     func(*http.Request) netip.Addr { return h.client },
 	})
 	require.NoError(t, err)
 	h.pages, err = uia.FallbackHandler(h.engine, nil)
@@ -69,6 +72,7 @@ type answer struct {
 	Status    int
 	Errcode   string                     `json:"errcode"`
 	Session   string                     `json:"session"`
+	SID       string                     `json:"sid"`
 	Completed []string                   `json:"completed"`
 	Params    map[string]json.RawMessage `json:"params"`
 	Body      string
