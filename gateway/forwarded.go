@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// prefixes are the addresses of trusted proxies.
+type prefixes []netip.Prefix
+
+func (t prefixes) has(a netip.Addr) bool {
+	return a.IsValid() && slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// peer returns the address at the other end of a request's connection.
+func peer(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// ClientAddr returns a function that tells who sent a request: the last address of
+// X-Forwarded-For that is not one of the trusted proxies, or the other end of the
+// connection if that is none. It is for uia.Config.Client.
+func ClientAddr(trusted []netip.Prefix) func(*http.Request) netip.Addr {
+	t := prefixes(trusted)
+	return func(r *http.Request) netip.Addr {
+		addr := peer(r)
+		if !t.has(addr) {
+			return addr
+		}
+		hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+		for _, hop := range slices.Backward(hops) {
+			next, err := netip.ParseAddr(strings.TrimSpace(hop))
+			if err != nil {
+				return addr
+			}
+			if addr = next.Unmap().WithZone(""); !t.has(addr) {
+				return addr
+			}
+		}
+		return addr
+	}
+}
+
+// addressHeaders are headers by which proxies tell a client's address. A stranger's
+// are not passed on, because an upstream may have been told to believe them.
+var addressHeaders = []string{
+	"X-Real-Ip", "X-Client-Ip", "X-Forwarded", "X-Original-Forwarded-For", "X-Cluster-Client-Ip", "X-Envoy-External-Address",
+	"True-Client-Ip", "Cf-Connecting-Ip", "Fly-Client-Ip", "Cloudfront-Viewer-Address",
+}
+
+// forward sets the headers that tell the upstream who asks, and by which URL.
+func (t prefixes) forward(p *httputil.ProxyRequest, client netip.Addr) {
+	trusted := t.has(peer(p.In))
+	if trusted {
+		p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
+	}
+	p.SetXForwarded()
+	if proto := p.In.Header.Get("X-Forwarded-Proto"); trusted && proto != "" {
+		p.Out.Header.Set("X-Forwarded-Proto", proto)
+	}
+	if !trusted {
+		for _, name := range addressHeaders {
+			p.Out.Header.Del(name)
+		}
+	}
+	if client.IsValid() {
+		p.Out.Header.Set("X-Real-Ip", client.String())
+	}
+}
