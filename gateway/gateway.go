@@ -94,7 +94,7 @@ func New(o Options) (*Handler, error) {
 	if registration.AppService == nil {
 		registration.AppService = http.HandlerFunc(h.appService)
 	}
-	h.register, h.available = registration.Handler(o.Engine), registration.AvailableHandler()
+	h.register, h.available = registration.Handler(o.Engine), registration.AvailableHandler(o.Engine)
 	h.validity = uia.ValidityHandler(o.Engine, o.Tokens, &uia.ValidityOptions{Disabled: registration.Disabled})
 	h.admin = http.HandlerFunc(unrecognized)
 	if o.Authorize != nil {
