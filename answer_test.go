@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 func TestAnswer(t *testing.T) {
@@ -98,19 +99,6 @@ func TestWriteJSON(t *testing.T) {
 	assert.JSONEq(t, `{"errcode":"M_UNKNOWN","error":"Internal server error"}`, got)
 }
 
-func TestMethodNotAllowed(t *testing.T) {
-	w := httptest.NewRecorder()
-	uia.MethodNotAllowed(w, httptest.NewRequest("PATCH", "/", nil), "GET")
-	assert.Equal(t, 405, w.Code)
-	assert.Contains(t, w.Body.String(), "M_UNRECOGNIZED")
-	assert.Equal(t, "GET, OPTIONS", w.Header().Get("Allow"))
-	w = httptest.NewRecorder()
-	uia.MethodNotAllowed(w, httptest.NewRequest("OPTIONS", "/", nil), "GET")
-	assert.Equal(t, 204, w.Code)
-	assert.Empty(t, w.Body.String())
-	assert.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
-}
-
 // reply is what handlers of some homeservers return, instead of writing it.
 type reply struct {
 	Code   int
@@ -142,7 +130,7 @@ func TestHostThatReturnsResponses(t *testing.T) {
 	h.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := h.handle(r)
 		maps.Copy(w.Header(), out.Header)
-		uia.SetCORS(w.Header())
+		wire.SetCORS(w.Header())
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(out.Code)
 		require.NoError(t, json.NewEncoder(w).Encode(out.JSON))

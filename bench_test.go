@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // noStore fails the benchmark if the engine calls it at all: a first leg must
@@ -87,7 +88,7 @@ func BenchmarkFirstLegHTTP(b *testing.B) {
 	fixed = w.Body.Bytes()
 	plain := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		uia.SetCORS(w.Header())
+		wire.SetCORS(w.Header())
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusUnauthorized)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/limit"
 )
 
@@ -70,7 +71,7 @@ func TestEventsOfARegistration(t *testing.T) {
 	failed := w.events[0]
 	assert.Equal(t, uia.EventStageFailed, failed.Kind)
 	assert.Equal(t, "not found", failed.Reason)
-	assert.Equal(t, uia.CodeUnauthorized, failed.ErrCode)
+	assert.Equal(t, wire.CodeUnauthorized, failed.ErrCode)
 	assert.Equal(t, uia.TokenType, failed.Stage)
 	assert.Equal(t, "192.0.2.1", failed.Client.String())
 	audit(t.Context(), failed)

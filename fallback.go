@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // The paths of the fallback page, as patterns of an http.ServeMux. Clients use
@@ -65,7 +67,7 @@ func FallbackHandler(e *Engine, opts *FallbackOptions) (*Fallback, error) {
 var (
 	errNoPage    = NewError(http.StatusNotFound, spec.Unrecognized("There is no such page."))
 	errBadForm   = NewError(http.StatusBadRequest, spec.InvalidParam("What was sent could not be read. Please try again."))
-	errLargeForm = NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: CodeTooLarge, Err: "What was sent is too large."})
+	errLargeForm = NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "What was sent is too large."})
 )
 
 // ServeHTTP implements http.Handler.
@@ -78,7 +80,7 @@ func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:
 	default:
-		MethodNotAllowed(w, r, "GET, HEAD, POST")
+		wire.MethodNotAllowed(w, r, "GET, HEAD, POST")
 		return
 	}
 	page, status, err := f.serve(r, st)

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // pages writes pages with the headers that keep them safe.
@@ -95,13 +97,13 @@ func (p *pages) write(w http.ResponseWriter, status int, page *FallbackPage) err
 		return fmt.Errorf("uia: fallback page: %w", err)
 	}
 	h := w.Header()
-	SetCORS(h)
+	wire.SetCORS(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", p.policy(page.Form))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // the address has the session in it
-	h["Cache-Control"] = cacheNoStore
+	h.Set("Cache-Control", "no-store")
 	// No Cross-Origin-Opener-Policy: it would cut the page off from the client that
 	// has opened it.
 	w.WriteHeader(status)

@@ -9,7 +9,9 @@ import (
 	"net/netip"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
 	"github.com/matrix-uia/uia/internal/canonical"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 var (
@@ -56,7 +58,7 @@ func (e *Engine) Request(r *http.Request, c Caller) (Request, error) {
 	if r.Body == nil {
 		return out, nil
 	}
-	tooLarge := NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: CodeTooLarge, Err: "The request body is too large."})
+	tooLarge := NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "The request body is too large."})
 	if r.ContentLength > e.cfg.MaxBody {
 		return out, tooLarge
 	}

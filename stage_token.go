@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // The names under which the stage has been proposed and specified. A homeserver
@@ -120,7 +122,7 @@ func (t *TokenStage) holdTTL() time.Duration {
 func refuseToken(cause error) error {
 	return &Error{
 		Status:      http.StatusUnauthorized,
-		MatrixError: spec.MatrixError{ErrCode: CodeUnauthorized, Err: "The registration token is not valid."},
+		MatrixError: spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "The registration token is not valid."},
 		Cause:       cause,
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // The paths of the validity endpoint: Client-Server API, and MSC3231 before it was
@@ -37,7 +39,7 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.H
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			MethodNotAllowed(w, r, "GET, HEAD")
+			wire.MethodNotAllowed(w, r, "GET, HEAD")
 			return
 		}
 		if opts.Disabled != nil && opts.Disabled() {

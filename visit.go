@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
 	"github.com/matrix-uia/uia/internal/canonical"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 const (
@@ -32,7 +34,7 @@ var (
 var (
 	errOutOfOrder = &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden("This stage cannot be completed now.")}
 	errLostStage  = &Error{Status: http.StatusUnauthorized, MatrixError: spec.MatrixError{
-		ErrCode: CodeUnauthorized, Err: "A completed stage does not hold any more and must be repeated.",
+		ErrCode: wire.CodeUnauthorized, Err: "A completed stage does not hold any more and must be repeated.",
 	}}
 )
 

@@ -48,6 +48,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/internal/observe"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // Path is where Synapse has this API, and where tools look for it.
@@ -128,7 +129,7 @@ var errNoEndpoint = uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecog
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
-		uia.MethodNotAllowed(w, r, "")
+		wire.MethodNotAllowed(w, r, "")
 		return
 	}
 	body, err := h.serve(w, r)
@@ -140,7 +141,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if image, ok := body.(png); ok {
-		uia.SetCORS(w.Header())
+		wire.SetCORS(w.Header())
 		w.Header().Set("Content-Type", "image/png")
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(image)
@@ -167,7 +168,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	endpoint := methods[method]
 	if endpoint == nil {
-		uia.MethodNotAllowed(w, r, methods.allow())
+		wire.MethodNotAllowed(w, r, methods.allow())
 		return nil, errAnswered
 	}
 	return endpoint(&request{Request: r, by: by, now: h.now(), token: token})

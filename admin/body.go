@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/register"
 )
 
@@ -33,7 +34,7 @@ type object map[string]json.RawMessage
 
 // readObject reads the body of a request.
 func readObject(r *http.Request) (object, error) {
-	tooLarge := uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: uia.CodeTooLarge, Err: "The body is too large"})
+	tooLarge := uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "The body is too large"})
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}

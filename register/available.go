@@ -8,13 +8,14 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // AvailableHandler serves GET /register/available, on any path.
 func (reg *Registration) AvailableHandler(e *uia.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			uia.MethodNotAllowed(w, r, "GET, HEAD")
+			wire.MethodNotAllowed(w, r, "GET, HEAD")
 			return
 		}
 		if err := reg.available(r, e); err != nil {

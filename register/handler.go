@@ -8,13 +8,14 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // Handler serves POST /register, on any path.
 func (reg *Registration) Handler(e *uia.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
-			uia.MethodNotAllowed(w, r, "POST")
+			wire.MethodNotAllowed(w, r, "POST")
 			return
 		}
 		response, err := reg.serve(w, r, e)

@@ -18,6 +18,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // EmailType is the auth type of [EmailStage].
@@ -134,7 +135,7 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 	}
 	address, ok := m.issued(creds)
 	if !ok {
-		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: uia.CodeUnauthorized, Err: "No mail was sent for these credentials."})
+		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "No mail was sent for these credentials."})
 	}
 	state, err := m.Store.Load(ctx, creds.SID, s.Now)
 	switch {

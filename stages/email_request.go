@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // mailRequest is what somebody wants a mail for.
@@ -120,7 +121,7 @@ func (m *EmailStage) link(sid, address string, until time.Time) string {
 func (m *EmailStage) RequestToken(e *uia.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
-			uia.MethodNotAllowed(w, r, "POST")
+			wire.MethodNotAllowed(w, r, "POST")
 			return
 		}
 		sid, err := m.requestToken(e, r)
@@ -201,7 +202,7 @@ func (m *EmailStage) Confirm(pages *uia.Fallback) http.Handler {
 			page.Text = "Somebody has given the address " + address + " to this server. If it was not you, close this page."
 			page.Form = &uia.Form{Submit: "Yes, it is mine"}
 		default:
-			uia.MethodNotAllowed(w, r, "GET, HEAD, POST")
+			wire.MethodNotAllowed(w, r, "GET, HEAD, POST")
 			return
 		}
 		pages.Page(w, r, status, page)

@@ -66,6 +66,10 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	uia.WriteError(w, err)
 }
 
+func tooLarge(message string) error {
+	return uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: "M_TOO_LARGE", Err: message})
+}
+
 // readJSON decodes the body of r. The Content-Type does not matter.
 func readJSON(r *http.Request, into any) error {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
@@ -73,8 +77,7 @@ func readJSON(r *http.Request, into any) error {
 	case err != nil:
 		return uia.NewError(http.StatusBadRequest, spec.NotJSON("The body could not be read"))
 	case len(body) > maxBody:
-		return uia.NewError(http.StatusRequestEntityTooLarge,
-			spec.MatrixError{ErrCode: uia.CodeTooLarge, Err: "The body is too large"})
+		return tooLarge("The body is too large")
 	case !utf8.Valid(body) || !json.Valid(body):
 		return uia.NewError(http.StatusBadRequest, spec.NotJSON("The body is not JSON"))
 	}

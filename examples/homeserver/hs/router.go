@@ -36,7 +36,8 @@ func (rt *router) add(method, path string, h http.Handler) {
 	}
 	if rt.methods[path] == nil {
 		rt.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			uia.MethodNotAllowed(w, r, strings.Join(rt.methods[path], ", "))
+			w.Header().Set("Allow", strings.Join(slices.Concat(rt.methods[path], []string{http.MethodOptions}), ", "))
+			uia.WriteError(w, uia.NewError(http.StatusMethodNotAllowed, spec.Unrecognized("Method not allowed")))
 		})
 	}
 	rt.methods[path] = append(rt.methods[path], method)
@@ -45,7 +46,10 @@ func (rt *router) add(method, path string, h http.Handler) {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	uia.SetCORS(w.Header())
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization")
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return

@@ -74,8 +74,7 @@ func (s *Server) putFilter(r *http.Request, caller Device) (any, error) {
 		return nil, uia.NewError(http.StatusBadRequest, spec.BadJSON("A filter is an object"))
 	}
 	if compact.Len() > maxFilter {
-		return nil, uia.NewError(http.StatusRequestEntityTooLarge,
-			spec.MatrixError{ErrCode: uia.CodeTooLarge, Err: "The filter is too large"})
+		return nil, tooLarge("The filter is too large")
 	}
 	return map[string]string{"filter_id": base64.RawURLEncoding.EncodeToString(compact.Bytes())}, nil
 }

@@ -11,12 +11,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/matrix-uia/uia/internal/canonical"
-)
-
-// Error codes of the Client-Server API that gomatrixserverlib does not name.
-const (
-	CodeUnauthorized spec.MatrixErrorCode = "M_UNAUTHORIZED"
-	CodeTooLarge     spec.MatrixErrorCode = "M_TOO_LARGE"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // Error is an answer in the standard error format (Client-Server API, "Standard
@@ -215,39 +210,5 @@ func WriteJSON(w http.ResponseWriter, status int, body any) {
 	if err != nil { // a body of the host that does not encode
 		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
 	}
-	h := w.Header()
-	SetCORS(h)
-	h["Content-Type"] = contentTypeJSON
-	h["Cache-Control"] = cacheNoStore
-	w.WriteHeader(status)
-	_, _ = w.Write(out) // a client that has gone needs no answer
-}
-
-// Header values that are never changed are shared between answers.
-var (
-	contentTypeJSON = []string{"application/json"}
-	cacheNoStore    = []string{"no-store"}
-	corsOrigin      = []string{"*"}
-	corsMethods     = []string{"GET, POST, PUT, DELETE, OPTIONS"}
-	corsHeaders     = []string{"X-Requested-With, Content-Type, Authorization"}
-)
-
-// SetCORS sets the headers of the Client-Server API, "Web Browser Clients".
-func SetCORS(h http.Header) {
-	h["Access-Control-Allow-Origin"] = corsOrigin
-	h["Access-Control-Allow-Methods"] = corsMethods
-	h["Access-Control-Allow-Headers"] = corsHeaders
-}
-
-// MethodNotAllowed answers a method that an endpoint does not have: OPTIONS with
-// the CORS headers, any other with 405 M_UNRECOGNIZED. allow is the value of the
-// Allow header, for example "GET".
-func MethodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
-	if r.Method == http.MethodOptions {
-		SetCORS(w.Header())
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	w.Header().Set("Allow", allow+", OPTIONS")
-	WriteError(w, NewError(http.StatusMethodNotAllowed, spec.Unrecognized("Method not allowed")))
+	wire.WriteJSON(w, status, out)
 }
