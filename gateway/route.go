@@ -10,6 +10,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/admin"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // destination is who serves a path.
@@ -91,7 +92,7 @@ func (h *Handler) ours(r *http.Request) bool {
 
 func unrecognized(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
-		uia.MethodNotAllowed(w, r, "")
+		wire.MethodNotAllowed(w, r, "")
 		return
 	}
 	uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
@@ -101,7 +102,7 @@ func unrecognized(w http.ResponseWriter, r *http.Request) {
 func serverVersion(version string, authorize func(*http.Request) (string, error), log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			uia.MethodNotAllowed(w, r, "GET, HEAD")
+			wire.MethodNotAllowed(w, r, "GET, HEAD")
 			return
 		}
 		if _, err := authorize(r); err != nil {
