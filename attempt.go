@@ -59,7 +59,7 @@ func (v *visit) changed(ctx context.Context) (bool, error) {
 }
 
 // complete records a stage that has passed, together with what it sets aside. If
-// that completes a flow and claim is set, the record is claimed in the same write.
+// that completes a flow and claim is set, the record is leased in the same write.
 func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage, claim bool) error {
 	for range maxConflicts {
 		held := result
@@ -80,7 +80,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 				data.Params = v.s.Params
 			}
 			if v.mine = claim && v.completedBy(data); v.mine {
-				next, data = v.claimed(data)
+				next, data = v.leased(data)
 			}
 			next.Owner = nonce
 			last = draft{next, data}
@@ -129,7 +129,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 	return errBusy
 }
 
-// beginEarly pins what the stages hold in the same group as the claim, which
+// beginEarly pins what the stages hold in the same group as the lease, which
 // saves a store that groups writes a commit. Where one of them refuses, begin
 // asks again, and knows what to do.
 func (v *visit) beginEarly(ctx context.Context, saved draft) error {
@@ -138,7 +138,7 @@ func (v *visit) beginEarly(ctx context.Context, saved draft) error {
 		if st == nil || st.tx == nil {
 			continue
 		}
-		err := st.tx.Begin(ctx, TxClaim{Key: saved.Key, Attempt: saved.Attempt, Result: c.Result, Now: v.e.now()})
+		err := st.tx.Begin(ctx, TxClaim{Key: saved.Key, Run: saved.Run, Result: c.Result, Now: v.e.now()})
 		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
 			return nil
 		}
@@ -170,16 +170,16 @@ func (v *visit) completedBy(data *recordData) bool {
 	return complete(v.flows, types, v.op.AnyOrder)
 }
 
-// claim claims the record for this request.
-func (v *visit) claim(ctx context.Context) error {
-	v.pinned = false // whatever it was, it was for another attempt
-	next, data := v.claimed(v.data)
+// takeLease takes the record for this request, to run the operation.
+func (v *visit) takeLease(ctx context.Context) error {
+	v.pinned = false // whatever it was, it was for another run
+	next, data := v.leased(v.data)
 	return v.save(ctx, next, data)
 }
 
 // claimOf returns the claim that this session has on what a stage set aside.
 func (v *visit) claimOf(result json.RawMessage) TxClaim {
-	return TxClaim{Key: v.s.Key, Attempt: v.rec.Attempt, Result: result, Now: v.e.now()}
+	return TxClaim{Key: v.s.Key, Run: v.rec.Run, Result: result, Now: v.e.now()}
 }
 
 // group makes several small writes in one, where the store gains by it.

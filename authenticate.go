@@ -83,7 +83,7 @@ func (v *visit) step(ctx context.Context, lost *Error, claim bool) (*Grant, erro
 		case v.rec.State == Running && done && claim:
 			return &Grant{v: v}, nil
 		case done && claim && complete(v.flows, v.s.Completed, v.op.AnyOrder):
-			err := v.claim(ctx)
+			err := v.takeLease(ctx)
 			if err == nil {
 				return &Grant{v: v, owned: true}, nil
 			}

@@ -27,9 +27,9 @@ type guarded struct {
 func newGuarded(t testing.TB, change func(*uia.Config)) guarded {
 	m := newMeter()
 	g := guarded{newHomeserver(t, setup{store: m, change: change}), m}
-	g.operate = func(context.Context, *uia.Session) (uia.Result, error) {
+	g.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
 		t.Error("the operation was run")
-		return uia.Result{}, nil
+		return uia.Effect{}, nil
 	}
 	return g
 }
@@ -214,9 +214,9 @@ func exactly(t testing.TB, object string) (v dict) {
 func TestOddInputReachesTheHostIntact(t *testing.T) {
 	h := newHomeserver(t, setup{flows: []uia.Flow{{"m.login.password", "m.login.dummy"}}})
 	var params string
-	h.operate = func(_ context.Context, s *uia.Session) (uia.Result, error) {
+	h.operate = func(_ context.Context, s *uia.Session) (uia.Effect, error) {
 		params = string(s.Params)
-		return uia.Result{UserID: "@a:test"}, nil
+		return uia.Effect{UserID: "@a:test"}, nil
 	}
 	for name, text := range map[string]string{
 		"numbers":    `{"n":123456789012345678901234567890,"i":-9223372036854775809,"f":0.1000000000000000000000000000000001,"e":1e400,"z":-0,"one":1.0}`,

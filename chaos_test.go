@@ -62,21 +62,21 @@ func (c *chaos) around(_ call, do func() error) error {
 
 // unreliable makes an operation do what operations do.
 func (c *chaos) unreliable(operate uia.Operate) uia.Operate {
-	return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+	return func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		if !time.Now().Before(c.ends) {
 			return operate(ctx, s)
 		}
 		switch c.below(10) {
 		case 0:
-			return uia.Result{}, uia.NewError(400, spec.InvalidUsername("refused"))
+			return uia.Effect{}, uia.NewError(400, spec.InvalidUsername("refused"))
 		case 1:
-			return uia.Result{}, errBroken
+			return uia.Effect{}, errBroken
 		case 2:
 			_, err := operate(ctx, s)
 			panic(err)
 		case 3:
 			<-ctx.Done()
-			return uia.Result{}, ctx.Err()
+			return uia.Effect{}, ctx.Err()
 		case 4:
 			wait(c.t, time.Duration(c.below(200))*time.Second)
 		}

@@ -49,9 +49,9 @@ func TestCheckOfASessionInDoubt(t *testing.T) {
 			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
 			h.token("abc", 1)
 			_, final := h.ready(flow, "alice", "abc")
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				_, err := h.accounts.create(ctx, s)
-				return uia.Result{}, errors.Join(err, errors.New("connection lost"))
+				return uia.Effect{}, errors.Join(err, errors.New("connection lost"))
 			}
 			require.Equal(t, 500, h.post(final).Status)
 			h.operate = h.accounts.create

@@ -19,7 +19,7 @@
 //
 // Here a session ID is the session itself, sealed: the first leg writes nothing.
 // A record is kept from the first completed stage on. The request that completes
-// the last one claims the session, so that the operation runs once however many
+// the last one takes the session as its own for a while (a lease), so that the operation runs once however many
 // requests come together, and the response is kept, sealed, for those that come
 // again.
 //

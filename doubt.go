@@ -8,7 +8,7 @@ import (
 )
 
 // doubt reports whether an earlier run of this session may have taken effect. A
-// transaction leaves no doubt: it commits the record that this claim has replaced,
+// transaction leaves no doubt: it commits the record that this lease has replaced,
 // or nothing.
 func (t *turn) doubt() bool { return t.inTx == nil && t.data.Doubt }
 
@@ -69,7 +69,7 @@ func (t *turn) reopen(ctx context.Context, doubt bool) {
 	data := *t.data
 	data.Doubt = doubt
 	if err := t.save(ctx, t.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
-		t.e.log.WarnContext(ctx, "uia: a session stays claimed until its claim ends", "session", t.s.Key, "error", err)
+		t.e.log.WarnContext(ctx, "uia: a session stays leased until its lease ends", "session", t.s.Key, "error", err)
 	}
 }
 

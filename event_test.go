@@ -155,11 +155,11 @@ func TestEventsOfRecover(t *testing.T) {
 		crash := func(username string, made bool) {
 			body := dict{"username": username, "auth": dict{"type": uia.TokenType, "token": "abc"}}
 			s := h.post(body).session()
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				if made {
 					_, _ = h.accounts.create(ctx, s)
 				}
-				return uia.Result{}, errors.New("the database is gone")
+				return uia.Effect{}, errors.New("the database is gone")
 			}
 			require.Equal(t, 500, h.post(dict{"username": username, "auth": dict{"type": "m.login.dummy", "session": s}}).Status)
 		}

@@ -35,8 +35,8 @@ func Example() {
 	}
 	http.HandleFunc("DELETE /_matrix/client/v3/devices/{id}", func(w http.ResponseWriter, r *http.Request) {
 		c := uia.Caller{Operation: "delete_device", Subject: user(r), Target: r.PathValue("id")}
-		engine.Serve(w, r, c, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-			return uia.Result{}, deleteDevice(ctx, s.Subject, s.Target)
+		engine.Serve(w, r, c, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, deleteDevice(ctx, s.Subject, s.Target)
 		})
 	})
 
@@ -74,8 +74,8 @@ func Example_returnedResponses() {
 		if err == nil {
 			var grant *uia.Grant
 			if grant, err = engine.Authenticate(ctx, req); err == nil {
-				body, err = grant.Finish(ctx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-					return uia.Result{}, deleteDevice(ctx, s.Subject, s.Target)
+				body, err = grant.Finish(ctx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+					return uia.Effect{}, deleteDevice(ctx, s.Subject, s.Target)
 				})
 			}
 		}

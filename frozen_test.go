@@ -36,12 +36,12 @@ func TestFrozenParametersInARace(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = g.Finish(t.Context(), func(_ context.Context, s *uia.Session) (uia.Result, error) {
+			_, err = g.Finish(t.Context(), func(_ context.Context, s *uia.Session) (uia.Effect, error) {
 				ran = append(ran, string(s.Params))
 				if len(ran) == 1 && len(flow) == 1 {
-					return uia.Result{}, errBroken // so that another one may run
+					return uia.Effect{}, errBroken // so that another one may run
 				}
-				return uia.Result{}, nil
+				return uia.Effect{}, nil
 			})
 			return err
 		}

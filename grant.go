@@ -13,7 +13,7 @@ import (
 const (
 	// maxWait is how long a final request waits for another one of its session.
 	maxWait = 30 * time.Second
-	// The owner of a claim may be in another process, which is asked at growing
+	// The owner of a lease may be in another process, which is asked at growing
 	// intervals.
 	minPoll = 50 * time.Millisecond
 	maxPoll = 500 * time.Millisecond
@@ -25,8 +25,8 @@ var errBusy = &Error{
 	RetryAfter:  5 * time.Second,
 }
 
-// Result is what an operation has done.
-type Result struct {
+// Effect is what an operation has done.
+type Effect struct {
 	// UserID is the account that the operation was for. Required if a stage set
 	// something aside and the session has no Subject: it is whom a token's use is
 	// booked to.
@@ -43,14 +43,14 @@ type Result struct {
 //
 // It must take effect at most once for each Session.Key, by a unique index on what
 // it makes: a second run under a key that has succeeded returns what the first one
-// made. Its context ends before the claim does, and is not cancelled when the
+// made. Its context ends before the lease does, and is not cancelled when the
 // client hangs up.
-type Operate = func(ctx context.Context, s *Session) (Result, error)
+type Operate = func(ctx context.Context, s *Session) (Effect, error)
 
 // Grant says that a request is authenticated. Its Finish must be called, once.
 type Grant struct {
 	v        *visit
-	owned    bool            // this request has claimed the session
+	owned    bool            // this request has leased the session
 	response json.RawMessage // of a finished session
 	used     bool
 }
@@ -110,7 +110,7 @@ func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) 
 			}
 			_, err := v.replay()
 			return nil, err
-		case v.rec.State == Running && v.e.now().Before(v.rec.Claimed):
+		case v.rec.State == Running && v.e.now().Before(v.rec.LeaseEnd):
 			if err := v.wait(ctx, timeout, &pause); err != nil {
 				return nil, err
 			}
@@ -119,7 +119,7 @@ func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) 
 		case !complete(v.flows, v.s.Completed, v.op.AnyOrder):
 			return nil, v.challenge(ctx, errLostStage)
 		default:
-			err := v.claim(ctx)
+			err := v.takeLease(ctx)
 			if g.owned = err == nil; err != nil && !errors.Is(err, ErrConflict) {
 				return nil, err
 			}
@@ -169,7 +169,7 @@ func (e *Engine) enter(key string) (leave func()) {
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.running[key] == done { // else another request has taken the claim over
+		if e.running[key] == done { // else another request has taken the session over
 			delete(e.running, key)
 		}
 		close(done)

@@ -90,9 +90,9 @@ func TestHangUpDoesNotHideWhatWentWrong(t *testing.T) {
 	h.token("abc", 1)
 	_, final := h.ready(flowTD, "alice", "abc")
 	ctx, hangUp := context.WithCancel(t.Context())
-	h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
+	h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
 		hangUp()
-		return uia.Result{}, errBroken
+		return uia.Effect{}, errBroken
 	}
 	h.postCtx(ctx, final)
 	assert.Contains(t, log.String(), errBroken.Error())

@@ -37,17 +37,17 @@ type accounts struct {
 	runs   int
 }
 
-func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error) {
+func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Effect, error) {
 	var username string
 	if _, err := s.Param("username", &username); err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.runs++
 	if user, ok := a.byKey[s.Key]; ok {
 		if user == "" {
-			return uia.Result{}, uia.NewError(400, spec.Unknown("too late"))
+			return uia.Effect{}, uia.NewError(400, spec.Unknown("too late"))
 		}
 		return a.result(user), nil
 	}
@@ -56,15 +56,15 @@ func (a *accounts) create(_ context.Context, s *uia.Session) (uia.Result, error)
 		user = fmt.Sprintf("@u%d:test", a.runs)
 	}
 	if _, taken := a.byName[user]; taken {
-		return uia.Result{}, uia.NewError(400, spec.UserInUse("taken"))
+		return uia.Effect{}, uia.NewError(400, spec.UserInUse("taken"))
 	}
 	a.byKey[s.Key], a.byName[user] = user, s.Key
 	return a.result(user), nil
 }
 
 // result is what a run tells the client: no two of them have the same access token.
-func (a *accounts) result(user string) uia.Result {
-	return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "a-secret-token-" + rand.Text()}}
+func (a *accounts) result(user string) uia.Effect {
+	return uia.Effect{UserID: user, Body: map[string]string{"user_id": user, "access_token": "a-secret-token-" + rand.Text()}}
 }
 
 func (a *accounts) resolve(_ context.Context, key string) (uia.Outcome, error) {
@@ -165,15 +165,15 @@ func newHomeserver(t testing.TB, s setup) *homeserver {
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
-		h.engine.Serve(w, r, uia.Caller{Operation: "register"}, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		h.engine.Serve(w, r, uia.Caller{Operation: "register"}, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			return h.operate(ctx, s)
 		})
 	})
 	mux.HandleFunc("DELETE /devices/{id}", func(w http.ResponseWriter, r *http.Request) {
 		c := uia.Caller{Operation: "delete_device", Subject: r.Header.Get("X-User"), Target: r.PathValue("id")}
-		h.engine.Serve(w, r, c, func(context.Context, *uia.Session) (uia.Result, error) {
+		h.engine.Serve(w, r, c, func(context.Context, *uia.Session) (uia.Effect, error) {
 			h.deletes = append(h.deletes, c.Subject+"/"+c.Target)
-			return uia.Result{}, nil
+			return uia.Effect{}, nil
 		})
 	})
 	h.handler = mux

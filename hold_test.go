@@ -68,8 +68,8 @@ func TestAbandonedRefusalGivesItsUseBack(t *testing.T) {
 			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
 			h.token("abc", 1)
 			_, final := h.ready(flow, "alice", "abc")
-			h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-				return uia.Result{}, &uia.Error{Status: 400}
+			h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+				return uia.Effect{}, &uia.Error{Status: 400}
 			}
 			wait(t, 9*time.Minute)
 			require.Equal(t, 400, h.post(final).Status)

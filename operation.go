@@ -55,7 +55,7 @@ type Outcome struct {
 
 // NotDone is the Resolve of an operation that runs under [Grant.FinishTx]: what
 // its transaction did not commit has not happened, and never will, because the
-// transaction carries the attempt.
+// transaction carries the run.
 func NotDone(context.Context, string) (Outcome, error) { return Outcome{}, nil }
 
 // operation is an Operation with what can be worked out beforehand.

@@ -33,7 +33,7 @@ func TestOperationSeesItsSession(t *testing.T) {
 	meta := json.RawMessage(`{"role":"friend"}`)
 	require.NoError(t, h.store.CreateTokens(t.Context(), uia.Token{Value: "abc", Meta: meta}))
 	var got uia.Session
-	h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+	h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		got = *s
 		return h.accounts.create(ctx, s)
 	}

@@ -27,37 +27,37 @@ type failure struct {
 // These leave it open whether the operation took effect.
 var doubtful = []failure{
 	{"an error before the effect", func(*testing.T, *homeserver) uia.Operate {
-		return func(context.Context, *uia.Session) (uia.Result, error) { return uia.Result{}, errBroken }
+		return func(context.Context, *uia.Session) (uia.Effect, error) { return uia.Effect{}, errBroken }
 	}, 500, false},
 	{"an error after the effect", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			r, _ := h.accounts.create(ctx, s)
 			return r, errBroken
 		}
 	}, 500, true},
 	{"a panic before the effect", func(*testing.T, *homeserver) uia.Operate {
-		return func(context.Context, *uia.Session) (uia.Result, error) { panic(errBroken) }
+		return func(context.Context, *uia.Session) (uia.Effect, error) { panic(errBroken) }
 	}, 500, false},
 	{"a panic after the effect", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			_, _ = h.accounts.create(ctx, s)
 			panic(errBroken)
 		}
 	}, 500, true},
 	{"a timeout", func(*testing.T, *homeserver) uia.Operate {
-		return func(ctx context.Context, _ *uia.Session) (uia.Result, error) {
+		return func(ctx context.Context, _ *uia.Session) (uia.Effect, error) {
 			<-ctx.Done()
-			return uia.Result{}, ctx.Err()
+			return uia.Effect{}, ctx.Err()
 		}
 	}, 500, false},
 	{"no user to book the use to", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			_, err := h.accounts.create(ctx, s)
-			return uia.Result{}, err
+			return uia.Effect{}, err
 		}
 	}, 500, true},
 	{"a body that does not encode", func(_ *testing.T, h *homeserver) uia.Operate {
-		return func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			r, err := h.accounts.create(ctx, s)
 			r.Body = func() {}
 			return r, err
@@ -119,8 +119,8 @@ func TestDoubtIsSettledByTryingAgain(t *testing.T) {
 // A second run that refuses says nothing of the first one: Resolve decides.
 func TestDoubtThenRefusal(t *testing.T) {
 	eachDoubt(t, func(t *testing.T, h *homeserver, f failure, final dict) {
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, uia.NewError(400, spec.InvalidUsername("no such name"))
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, uia.NewError(400, spec.InvalidUsername("no such name"))
 		}
 		a := h.post(final)
 		if f.done {
@@ -146,8 +146,8 @@ func TestRefusalLeavesTheSessionComplete(t *testing.T) {
 			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
 			h.token("abc", 1)
 			_, final := h.ready(flow, "alice", "abc")
-			h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-				return uia.Result{}, uia.NewError(403, spec.Forbidden("not on a Sunday"))
+			h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+				return uia.Effect{}, uia.NewError(403, spec.Forbidden("not on a Sunday"))
 			}
 			a := h.post(final)
 			assert.Equal(t, 403, a.Status)
@@ -164,15 +164,15 @@ func TestRefusalLeavesTheSessionComplete(t *testing.T) {
 	})
 }
 
-// An operation that ignores its context and outlives its claim still counts if
+// An operation that ignores its context and outlives its lease still counts if
 // nobody has taken over.
 func TestLateOperationThatNobodyOvertook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHomeserver(t, setup{})
 		h.token("abc", 1)
-		h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			deadline, ok := ctx.Deadline()
-			assert.True(t, ok && time.Until(deadline) < time.Minute, "it is told to end before its claim does")
+			assert.True(t, ok && time.Until(deadline) < time.Minute, "it is told to end before its lease does")
 			wait(t, time.Hour/2)
 			return h.accounts.create(ctx, s)
 		}
@@ -191,7 +191,7 @@ func TestHangUpDoesNotCancelTheOperation(t *testing.T) {
 			h.token("abc", 1)
 			_, final := h.ready(flow, "alice", "abc")
 			ctx, hangUp := context.WithCancel(t.Context())
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				hangUp()
 				wait(t, time.Second)
 				assert.NoError(t, ctx.Err())

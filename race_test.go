@@ -122,7 +122,7 @@ func TestConcurrentFinalRequestsOfASlowOperation(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
 			h.token("abc", 1)
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				wait(t, 20*time.Second)
 				return h.accounts.create(ctx, s)
 			}
@@ -164,7 +164,7 @@ func TestConcurrentFinalRequestsThatDiffer(t *testing.T) {
 	}
 }
 
-// Each of three requests runs longer than its claim lasts, so that the next one
+// Each of three requests runs longer than its lease lasts, so that the next one
 // takes over while it is still at it.
 func TestSlowOwnersMakeOneAccount(t *testing.T) {
 	for _, creates := range []time.Duration{0, 30 * time.Second, 70 * time.Second, 90 * time.Second} {
@@ -172,7 +172,7 @@ func TestSlowOwnersMakeOneAccount(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHomeserver(t, setup{})
 				h.token("abc", 1)
-				h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+				h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 					wait(t, creates)
 					r, err := h.accounts.create(ctx, s)
 					wait(t, 90*time.Second-creates)

@@ -25,7 +25,7 @@ const (
 // recordData is the sealed part of a Record.
 type recordData struct {
 	Completed []completion `json:"c,omitempty"`
-	// Params are the latest parameters that came with a completed stage or a claim.
+	// Params are the latest parameters that came with a completed stage or a run.
 	Params json.RawMessage `json:"p,omitempty"`
 	// Doubt says that an earlier run of the operation may have taken effect, or
 	// may still: its use must not be given back before Resolve has been asked.
@@ -129,13 +129,13 @@ func (v *visit) save(ctx context.Context, next Record, data *recordData) error {
 	return err
 }
 
-// claimed returns the record as it is while the operation runs for this request.
-// Attempts are even: Recover uses the odd numbers between them.
-func (v *visit) claimed(data *recordData) (Record, *recordData) {
+// leased returns the record as it is while the operation runs for this request.
+// Runs are even: Recover uses the odd numbers between them.
+func (v *visit) leased(data *recordData) (Record, *recordData) {
 	next, out := v.rec, *data
 	next.State = Running
-	next.Attempt = 2 * (v.rec.Revision + 1)
-	next.Claimed = v.e.now().Add(v.e.cfg.ClaimTTL)
+	next.Run = 2 * (v.rec.Revision + 1)
+	next.LeaseEnd = v.e.now().Add(v.e.cfg.LeaseTTL)
 	out.Params = v.s.Params
 	out.Doubt = data.Doubt || v.rec.State == Running // taken over: nobody knows how far the other came
 	return next, &out
@@ -145,7 +145,7 @@ func (v *visit) claimed(data *recordData) (Record, *recordData) {
 func (v *visit) opened() Record {
 	next := v.rec
 	next.State = Open
-	next.Claimed = time.Time{}
+	next.LeaseEnd = time.Time{}
 	return next
 }
 
@@ -154,7 +154,7 @@ func (v *visit) opened() Record {
 func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 	next := v.rec
 	next.State = Done
-	next.Claimed = time.Time{}
+	next.LeaseEnd = time.Time{}
 	data := &recordData{Response: response, Finished: v.e.now().UnixMilli(), Request: v.keys.mac(v.s.Key, v.body)}
 	for _, c := range v.data.Completed {
 		data.Completed = append(data.Completed, completion{Type: c.Type})

@@ -24,7 +24,7 @@ type RecoverReport struct {
 
 // Recover decides what crashed, timed-out and failed runs have left in doubt: it
 // asks Operation.Resolve about everything that has been pinned for longer than a
-// claim lasts, and spends it or gives it back. It also removes what has expired.
+// lease lasts, and spends it or gives it back. It also removes what has expired.
 // Call it when the homeserver starts and then every few minutes, in one process or
 // in all of them. Its work is bounded; what it leaves, the next call finds.
 //
@@ -49,7 +49,7 @@ func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
 }
 
 func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverReport) error {
-	claims, err := st.tx.InDoubt(ctx, e.now().Add(-e.cfg.ClaimTTL), sweepBatch)
+	claims, err := st.tx.InDoubt(ctx, e.now().Add(-e.cfg.LeaseTTL), sweepBatch)
 	if err != nil {
 		return err
 	}
@@ -78,10 +78,10 @@ func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bo
 	if op == nil || op.Resolve == nil {
 		return false, fmt.Errorf("operation %q is not configured", name)
 	}
-	// Pin it under an attempt of our own, so that the run that left it cannot touch
-	// it any more. Runs have even attempts; the odd one above belongs to Recover, and
+	// Pin it under a run of our own, so that the run that left it cannot touch
+	// it any more. The runs of requests are even; the odd one above belongs to Recover, and
 	// if several processes recover at once they come to the same decision.
-	c.Attempt |= 1
+	c.Run |= 1
 	c.Now = e.now()
 	if err := st.tx.Begin(ctx, c); err != nil {
 		if _, lost := errors.AsType[*Error](err); lost {

@@ -35,7 +35,7 @@ func resolving(t *testing.T, resolve func(h *homeserver, key string) (uia.Outcom
 
 func TestRecover(t *testing.T) {
 	eachDoubt(t, func(t *testing.T, h *homeserver, f failure, final dict) {
-		assert.Zero(t, h.recovered(), "a claim that may still be at work is left alone")
+		assert.Zero(t, h.recovered(), "a run that may still be at work is left alone")
 		assert.Equal(t, uia.Pinned, h.state("abc"))
 		wait(t, time.Minute+time.Millisecond)
 		if f.done {
@@ -150,7 +150,7 @@ func TestRecoverMeetsATakeover(t *testing.T) {
 				wait(t, 2*time.Minute)
 				final = final2
 				report := h.recovered()
-				assert.Zero(t, report, "the claim was taken over")
+				assert.Zero(t, report, "the session was taken over")
 				if f.done {
 					assert.Equal(t, 200, second.Status, second.Body)
 					h.oneAccount("abc")
@@ -167,13 +167,13 @@ func TestRecoverMeetsATakeover(t *testing.T) {
 	}
 }
 
-// An operation that outlives its claim finds that Recover has decided.
+// An operation that outlives its lease finds that Recover has decided.
 func TestRecoverWhileTheOperationRuns(t *testing.T) {
 	for _, created := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHomeserver(t, setup{})
 			h.token("abc", 1)
-			h.operate = func(ctx context.Context, s *uia.Session) (r uia.Result, err error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (r uia.Effect, err error) {
 				if created {
 					r, err = h.accounts.create(ctx, s)
 				}
@@ -227,8 +227,8 @@ func TestResponseThatCannotBeRecorded(t *testing.T) {
 			h := newHomeserver(t, setup{store: store})
 			h.token("abc", 1)
 			_, final := h.ready(flowTD, "alice", "abc")
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
-				broken = true // what the claim has written is there
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+				broken = true // what the lease has written is there
 				defer wait(t, 70*time.Second)
 				return h.accounts.create(ctx, s)
 			}
@@ -290,9 +290,9 @@ func TestRecoverAfterARollbackThatFailed(t *testing.T) {
 		params := dict{"username": "alice", "password": "pw"}
 		s := h.open(params)
 		create := h.operate
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
 			down = true
-			return uia.Result{}, uia.NewError(400, spec.UserInUse("taken"))
+			return uia.Effect{}, uia.NewError(400, spec.UserInUse("taken"))
 		}
 		final := with(params, submitToken(s, "abc"))
 		assert.Equal(t, "M_USER_IN_USE", h.post(final).errcode())

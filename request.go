@@ -80,7 +80,7 @@ func (e *Engine) Request(r *http.Request, c Caller) (Request, error) {
 
 // Serve guards an endpoint: it reads the request, authenticates it, runs the
 // operation as [Grant.Finish] does, and writes the answer.
-func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, run func(context.Context, *Session) (Result, error)) {
+func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, run func(context.Context, *Session) (Effect, error)) {
 	req, err := e.Request(r, c)
 	var body json.RawMessage
 	if err == nil {

@@ -254,7 +254,7 @@ func recordBinding(r *Record, revision int64) []byte {
 	out := appendPart(nil, r.Key)
 	out = binary.AppendVarint(out, revision)
 	out = binary.AppendVarint(out, int64(r.State))
-	return binary.AppendVarint(out, r.Attempt)
+	return binary.AppendVarint(out, r.Run)
 }
 
 // sessionKey is what the outside calls a session: Session.Key, the key of its

@@ -84,8 +84,8 @@ func secretive(t *testing.T, h *homeserver) (session, password, accessToken stri
 	a := h.post(with(params, dict{"type": uia.TokenType, "session": session, "token": "abc"}))
 	require.Equal(t, []string{uia.TokenType}, a.completed())
 	create := h.operate
-	h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-		return uia.Result{}, uia.NewError(400, spec.InvalidUsername("no"))
+	h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+		return uia.Effect{}, uia.NewError(400, spec.InvalidUsername("no"))
 	}
 	final := with(params, dict{"type": "m.login.dummy", "session": session})
 	require.Equal(t, 400, h.post(final).Status)
@@ -169,7 +169,7 @@ func TestRecordIsBoundToItsPlace(t *testing.T) {
 	for name, move := range map[string]func(*uia.Record){
 		"key":      func(r *uia.Record) { r.Key += "A" },
 		"revision": func(r *uia.Record) { r.Revision++ },
-		"attempt":  func(r *uia.Record) { r.Attempt += 2 },
+		"run":      func(r *uia.Record) { r.Run += 2 },
 		"state":    func(r *uia.Record) { r.State = r.State%3 + 1 },
 		"data":     func(r *uia.Record) { r.Data = bytes.Clone(r.Data); r.Data[len(r.Data)/2] ^= 1 },
 		"nonce":    func(r *uia.Record) { r.Data = bytes.Clone(r.Data); r.Data[0] ^= 1 },
@@ -199,7 +199,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 					return do()
 				})
 				operate := f.operate(t, h)
-				h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+				h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 					r, err := operate(ctx, s)
 					down = true // so that nothing can be cleaned up
 					return r, err

@@ -61,10 +61,10 @@ type ConfiguredStage interface {
 
 // TxClaim names what a TxStage has set aside for a session.
 type TxClaim struct {
-	Key     string          // Session.Key
-	Attempt int64           // the attempt in whose name the stage is asked; see Claim.Attempt
-	Result  json.RawMessage // what the stage's Attempt or Hold returned
-	Now     time.Time       // the time of the request
+	Key    string          // Session.Key
+	Run    int64           // the run in whose name the stage is asked; see Claim.Run
+	Result json.RawMessage // what the stage's Attempt or Hold returned
+	Now    time.Time       // the time of the request
 }
 
 // TxStage can be implemented by a Stage that sets something aside, such as one
@@ -72,8 +72,8 @@ type TxClaim struct {
 // before the operation runs, and spends it or gives it back after. Where the
 // contract of a method leaves out an error, the engine logs it and goes on.
 //
-// Every method may be repeated with the same arguments, and must refuse an
-// attempt that a higher one has overtaken with an error that matches ErrNotHeld,
+// Every method may be repeated with the same arguments, and must refuse a
+// run that a higher one has overtaken with an error that matches ErrNotHeld,
 // without changing anything. A session whose thing is already spent is ErrSpent.
 type TxStage interface {
 	Stage

@@ -235,7 +235,7 @@ func (t *TokenStage) InDoubt(ctx context.Context, before time.Time, limit int) (
 		if err != nil {
 			return nil, err
 		}
-		claims = append(claims, TxClaim{Key: u.Session, Attempt: u.Attempt, Result: result})
+		claims = append(claims, TxClaim{Key: u.Session, Run: u.Run, Result: result})
 	}
 	return claims, nil
 }
@@ -247,5 +247,5 @@ func (t *TokenStage) Sweep(ctx context.Context, now time.Time) (int, error) {
 
 func tokenClaim(c TxClaim) (Claim, error) {
 	r, err := tokenResult(c.Result)
-	return Claim{Token: r.Token, Session: c.Key, Attempt: c.Attempt}, err
+	return Claim{Token: r.Token, Session: c.Key, Run: c.Run}, err
 }

@@ -30,7 +30,7 @@ func TestTokenStageNames(t *testing.T) {
 			h.token("abc", 1)
 			var used string
 			operate := h.operate
-			h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+			h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				token, ok := s.Token()
 				assert.True(t, ok)
 				used = token.Token

@@ -30,7 +30,7 @@ var (
 	// ErrSpent says that the session's use of this token is already spent.
 	ErrSpent = errors.New("uia: use already spent")
 	// ErrNotHeld says that the session has no such use, or has one that bears
-	// another attempt: whoever asks has been overtaken and must change nothing.
+	// another run: whoever asks has been overtaken and must change nothing.
 	ErrNotHeld = errors.New("uia: use not held")
 	// ErrConflict says that the record has another revision than the one given.
 	ErrConflict = errors.New("uia: record was changed by another request")
@@ -198,15 +198,15 @@ type Hold struct {
 	Until   time.Time // when the hold lapses
 }
 
-// Claim names the use that a session has of a token, and the attempt in whose
-// name it is asked for.
+// Claim names the use that a session has of a token, and the run in whose name
+// it is asked for.
 type Claim struct {
 	Token   string
 	Session string
-	// Attempt numbers the runs of the operation in this session, upwards from 1;
-	// zero stands for "before any run". A use bears the attempt that pinned it
-	// last, and refuses whoever comes with a lower one.
-	Attempt int64
+	// Run numbers the runs of the operation in this session, upwards from 1;
+	// zero stands for "before any run". A use bears the run that pinned it last,
+	// and refuses whoever comes with a lower one.
+	Run int64
 }
 
 // UseState is the state of a use.
@@ -226,7 +226,7 @@ type Use struct {
 	Session string
 	State   UseState
 	Until   time.Time // Held: when it lapses; otherwise zero
-	Attempt int64     // the attempt that pinned it last; zero if none did
+	Run     int64     // the run that pinned it last; zero if none did
 	UserID  string    // Spent: the account
 	Made    time.Time // when it was first reserved
 	Changed time.Time // when its state last changed
@@ -255,11 +255,11 @@ type UsePage struct {
 // TokenStore keeps registration tokens and their uses. It is the contract that
 // package memstore and package sqlstore fulfil and package storetest tests.
 //
-//	         Reserve(until)              Pin(attempt)               Commit(attempt, user)
+//	         Reserve(until)              Pin(run)                   Commit(run, user)
 //	none ------------------> held -------------------------> pinned -------------------> spent
 //	 ^                        | until passes: lapsed, may be    |
 //	 |                        | displaced by another's Reserve  |
-//	 |------- Release --------|<----- Unpin(attempt, until) ----|
+//	 |------- Release --------|<----- Unpin(run, until) --------|
 //
 // The invariant: no Reserve adds a use unless the token's rows (held, lapsed,
 // pinned and spent together) are fewer than UsesAllowed at that moment, and a
@@ -318,25 +318,25 @@ type TokenStore interface {
 	Reserve(ctx context.Context, h Hold, now time.Time) error
 
 	// Pin keeps the use from lapsing until it is decided, in the name of
-	// c.Attempt, which must be greater than zero. A held use, lapsed or not, can
-	// be pinned by an attempt greater than the one it bears; a pinned one by an
-	// attempt that is greater or the same, so that a call whose answer was lost
+	// c.Run, which must be greater than zero. A held use, lapsed or not, can
+	// be pinned by a run greater than the one it bears; a pinned one by a
+	// run that is greater or the same, so that a call whose answer was lost
 	// can be repeated. Otherwise, or if the token has been revoked or deleted
 	// while the use was only held, it returns ErrNotHeld; ErrSpent if it is spent.
 	Pin(ctx context.Context, c Claim, now time.Time) error
 
-	// Unpin makes a use that is pinned by exactly c.Attempt held again, until the
+	// Unpin makes a use that is pinned by exactly c.Run held again, until the
 	// given time. Repeating it is nil. Otherwise ErrNotHeld, or ErrSpent. The use
 	// of a token that has been revoked or deleted is deleted instead.
 	Unpin(ctx context.Context, c Claim, until, now time.Time) error
 
-	// Commit spends a use that is pinned by exactly c.Attempt: it is never given
-	// back. Repeating it with the same attempt and user is nil. An empty user is
+	// Commit spends a use that is pinned by exactly c.Run: it is never given
+	// back. Repeating it with the same run and user is nil. An empty user is
 	// ErrInvalid, a spent use ErrSpent, any other ErrNotHeld.
 	Commit(ctx context.Context, c Claim, userID string, now time.Time) error
 
-	// Release deletes a use that is pinned by exactly c.Attempt, or held and
-	// bearing no higher attempt. Otherwise ErrNotHeld, or ErrSpent.
+	// Release deletes a use that is pinned by exactly c.Run, or held and
+	// bearing no higher run. Otherwise ErrNotHeld, or ErrSpent.
 	Release(ctx context.Context, c Claim) error
 
 	// ListUses returns a page of the uses of a token, newest first. Uses of a
@@ -345,7 +345,7 @@ type TokenStore interface {
 
 	// PinnedUses returns at most limit pinned uses, of deleted tokens too, whose
 	// Changed lies before the given time, oldest first. A Pin moves Changed, also
-	// when it repeats an attempt. A limit below 1 is ErrInvalid.
+	// when it repeats a run. A limit below 1 is ErrInvalid.
 	PinnedUses(ctx context.Context, before time.Time, limit int) ([]Use, error)
 
 	// SweepHolds deletes at most limit held uses whose Until lies before the
@@ -360,7 +360,7 @@ type RecordState int
 // The states of a session record.
 const (
 	Open    RecordState = iota + 1 // stages are being completed, or the operation may be run again
-	Running                        // claimed: the operation runs
+	Running                        // leased to a request: the operation runs
 	Done                           // the operation took effect; its response is kept for replay
 )
 
@@ -371,9 +371,9 @@ type Record struct {
 	Key      string      // Session.Key
 	Revision int64       // set by the store: 1 when created, one more with each save
 	State    RecordState // the store looks at it only to know Running
-	Attempt  int64       // the attempt of the last claim; zero if there was none
+	Run      int64       // the last run; zero if there was none
 	Owner    string      // who saved this revision: a nonce
-	Claimed  time.Time   // Running: when the claim may be taken over; otherwise zero
+	LeaseEnd time.Time   // Running: when another request may take the session over; otherwise zero
 	Expires  time.Time   // from this instant on the record is as good as absent
 	Data     []byte      // sealed; at most 1 MiB
 }

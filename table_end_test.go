@@ -17,7 +17,7 @@ import (
 // counted makes h count the runs of its operation.
 func (h *homeserver) counted() *atomic.Int64 {
 	runs, operate := new(atomic.Int64), h.operate
-	h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+	h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		runs.Add(1)
 		return operate(ctx, s)
 	}
@@ -59,8 +59,8 @@ func TestTableEnd(t *testing.T) {
 		s := h.open(alice)
 		h.post(dict{"auth": submitToken(s, "abc")}).is(t, 401, "")
 		operate := h.operate
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, uia.NewError(400, spec.UserInUse("taken meanwhile"))
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, uia.NewError(400, spec.UserInUse("taken meanwhile"))
 		}
 		a := h.post(dict{"auth": submitDummy(s)})
 		a.is(t, 400, "M_USER_IN_USE")
@@ -79,8 +79,8 @@ func TestTableEnd(t *testing.T) {
 		h := newHomeserver(t, setup{})
 		h.token("abc", 1)
 		operate := h.operate
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, uia.NewError(400, spec.UserInUse("taken meanwhile"))
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, uia.NewError(400, spec.UserInUse("taken meanwhile"))
 		}
 		s := h.open(alice)
 		h.post(dict{"auth": submitToken(s, "abc")}).is(t, 401, "")
@@ -96,8 +96,8 @@ func TestTableEnd(t *testing.T) {
 		h := newHomeserver(t, setup{flows: []uia.Flow{flowT}, change: func(c *uia.Config) { c.Logger = logger }})
 		h.token("abc", 1)
 		operate := h.operate
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, errors.New("disk full")
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, errors.New("disk full")
 		}
 		s := h.open(alice)
 		a := h.post(dict{"auth": submitToken(s, "abc")})

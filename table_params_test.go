@@ -22,8 +22,8 @@ func erase(t testing.TB, change func(*uia.Operation)) *homeserver {
 			change(&c.Operations[0])
 		}
 	}})
-	h.operate = func(_ context.Context, s *uia.Session) (uia.Result, error) {
-		return uia.Result{Body: json.RawMessage(s.Params)}, nil
+	h.operate = func(_ context.Context, s *uia.Session) (uia.Effect, error) {
+		return uia.Effect{Body: json.RawMessage(s.Params)}, nil
 	}
 	return h
 }

@@ -181,7 +181,7 @@ func TestTableAttempt(t *testing.T) {
 
 	t.Run("Check refuses", func(t *testing.T) {
 		h := newProbed(t, nil)
-		h.operate = func(context.Context, *uia.Session) (uia.Result, error) { return uia.Result{}, nil }
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) { return uia.Effect{}, nil }
 		h.accounts.byName["@taken:test"] = "x"
 		h.post(dict{"username": "taken"}).is(t, 400, "M_USER_IN_USE")
 		h.post(dict{"username": 7}).is(t, 400, "M_BAD_JSON")

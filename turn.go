@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// errOvertaken says that another request, or Recover, has taken this run's claim
-// over, and that what it did counts for nothing but its Session.Key.
+// errOvertaken says that another request, or Recover, has taken this run over, and that what it did counts for nothing but its Session.Key.
 var errOvertaken = errors.New("uia: the run was overtaken")
 
-// turn is one run of an operation, by the request that has claimed its session.
+// turn is one run of an operation, by the request that has leased its session.
 type turn struct {
 	*visit
 	inTx func(context.Context, func(context.Context) error) error // nil: no transaction
@@ -51,9 +50,9 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	defer t.e.enter(t.s.Key)()
 	ctx = context.WithoutCancel(ctx)
 	t.lease = draft{t.rec, t.data}
-	left := t.rec.Claimed.Sub(t.e.now())
+	left := t.rec.LeaseEnd.Sub(t.e.now())
 	if left <= 0 {
-		return nil, errOvertaken // the host took its time: claim it once more
+		return nil, errOvertaken // the host took its time: take it once more
 	}
 	pledges := t.pledges()
 	if err := t.begin(ctx, pledges); errors.Is(err, ErrSpent) {
@@ -69,7 +68,7 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 	)
 	perform := func(ctx context.Context) error {
 		refusal, overtaken, t.spent, t.ending = nil, false, nil, draft{}
-		result, err := t.call(ctx, left-t.e.cfg.ClaimTTL/5)
+		result, err := t.call(ctx, left-t.e.cfg.LeaseTTL/5)
 		if err != nil {
 			refusal, _ = errors.AsType[*Error](err)
 			return err
@@ -77,8 +76,8 @@ func (t *turn) take(ctx context.Context) (json.RawMessage, error) {
 		if response, err = encodeBody(result.Body); err != nil {
 			return err
 		}
-		// A run that has outlived its claim still commits if nobody has taken over:
-		// the attempt decides, not the clock.
+		// A run that has outlived its lease still commits if nobody has taken over:
+		// the run decides, not the clock.
 		ctx, cancel := t.wrapUp(ctx)
 		defer cancel()
 		if err = t.commit(ctx, pledges, result.UserID); err == nil && t.inTx != nil {
@@ -117,14 +116,14 @@ func (t *turn) tellSpent(ctx context.Context) {
 }
 
 // overtaken reports whether another request has changed the record since this one
-// claimed it.
+// leased it.
 func (t *turn) overtaken(ctx context.Context) bool {
 	changed, err := t.changed(ctx)
 	return err == nil && changed
 }
 
 // call runs the operation, and makes an error of a panic.
-func (t *turn) call(ctx context.Context, limit time.Duration) (r Result, err error) {
+func (t *turn) call(ctx context.Context, limit time.Duration) (done Effect, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("uia: operation %s panicked: %v\n%s", t.op.Name, p, debug.Stack())
@@ -155,7 +154,7 @@ func encodeBody(body any) (json.RawMessage, error) {
 // not completed any more.
 func (t *turn) begin(ctx context.Context, pledges []pledge) error {
 	if t.pinned {
-		t.pinned = false // by the request that claimed the session; another turn pins again
+		t.pinned = false // by the request that leased the session; another turn pins again
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
@@ -219,7 +218,7 @@ func (t *turn) commit(ctx context.Context, pledges []pledge, userID string) erro
 }
 
 // conclude records the response of an operation that has taken effect and whose
-// pledges are spent. If another request has claimed the session meanwhile it is
+// pledges are spent. If another request has leased the session meanwhile it is
 // too late: it finds them spent, and reads the response here.
 func (t *turn) conclude(ctx context.Context, response json.RawMessage) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)

@@ -128,7 +128,7 @@ func (s *txStore) Commit(ctx context.Context, c uia.Claim, userID string, now ti
 				case u.Session != c.Session:
 				case u.State == uia.Spent:
 					return uia.ErrSpent
-				case u.State == uia.Pinned && u.Attempt == c.Attempt:
+				case u.State == uia.Pinned && u.Run == c.Run:
 					return nil
 				}
 			}
@@ -182,10 +182,10 @@ func (s *txStore) SaveSession(ctx context.Context, r uia.Record, now time.Time) 
 }
 
 // createTx is create in a transaction.
-func (a *accounts) createTx(ctx context.Context, s *uia.Session) (uia.Result, error) {
+func (a *accounts) createTx(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 	var username string
 	if _, err := s.Param("username", &username); err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	a.mu.Lock()
 	a.runs++

@@ -39,9 +39,9 @@ type Config struct {
 	// SessionTTL is how long a session may take. Zero means 1 hour. At most 12 hours:
 	// stores forget what is a day old.
 	SessionTTL time.Duration
-	// ClaimTTL is how long one run of an operation may take before another request
+	// LeaseTTL is how long one run of an operation may take before another request
 	// may take it over. The operation's context ends earlier. Zero means 1 minute.
-	ClaimTTL time.Duration
+	LeaseTTL time.Duration
 	// MaxBody bounds request bodies, in bytes. Zero means 64 KiB.
 	MaxBody int64
 	// Observer is told of what an operator may want to count or audit; see [Event].
@@ -57,7 +57,7 @@ type Config struct {
 const (
 	defaultSessionTTL = time.Hour
 	maxSessionTTL     = 12 * time.Hour
-	defaultClaimTTL   = time.Minute
+	defaultLeaseTTL   = time.Minute
 	defaultMaxBody    = 64 << 10
 )
 
@@ -105,7 +105,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.observe = observe.Safely(cfg.Observer, e.log)
 	setDefault(&e.cfg.SessionTTL, defaultSessionTTL)
-	setDefault(&e.cfg.ClaimTTL, defaultClaimTTL)
+	setDefault(&e.cfg.LeaseTTL, defaultLeaseTTL)
 	setDefault(&e.cfg.MaxBody, defaultMaxBody)
 
 	var mistakes []error
@@ -129,8 +129,8 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Limiter != nil && cfg.Client == nil {
 		mistake("Client is required with a Limiter")
 	}
-	if e.cfg.SessionTTL < 0 || e.cfg.ClaimTTL < 0 || e.cfg.MaxBody < 0 {
-		mistake("SessionTTL, ClaimTTL and MaxBody cannot be negative")
+	if e.cfg.SessionTTL < 0 || e.cfg.LeaseTTL < 0 || e.cfg.MaxBody < 0 {
+		mistake("SessionTTL, LeaseTTL and MaxBody cannot be negative")
 	}
 	if cfg.SessionTTL > maxSessionTTL {
 		mistake("SessionTTL is more than %v", maxSessionTTL)

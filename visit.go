@@ -52,7 +52,7 @@ type visit struct {
 	body   []byte // canonical
 	params []byte // the body without auth
 	auth   authData
-	mine   bool // this request has claimed the record
+	mine   bool // this request has leased the record
 	pinned bool // and pinned what the stages hold
 	lost   bool // params were sent at the start, and are neither sent again nor remembered
 }

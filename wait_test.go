@@ -20,7 +20,7 @@ func slow(t *testing.T, store uia.Store, takes time.Duration, end uia.Operate) (
 	h.token("abc", 1)
 	_, final = h.ready(flowTD, "alice", "abc")
 	operate := h.operate
-	h.operate = func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+	h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		wait(t, takes)
 		if end == nil {
 			end = operate
@@ -107,11 +107,11 @@ func TestWaiterRunsAfterAFailure(t *testing.T) {
 		operate uia.Operate
 		status  int
 	}{
-		"refused": {func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, uia.NewError(400, spec.InvalidUsername("no"))
+		"refused": {func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, uia.NewError(400, spec.InvalidUsername("no"))
 		}, 400},
-		"failed": {func(context.Context, *uia.Session) (uia.Result, error) { return uia.Result{}, errBroken }, 500},
-		"panics": {func(context.Context, *uia.Session) (uia.Result, error) { panic("no") }, 500},
+		"failed": {func(context.Context, *uia.Session) (uia.Effect, error) { return uia.Effect{}, errBroken }, 500},
+		"panics": {func(context.Context, *uia.Session) (uia.Effect, error) { panic("no") }, 500},
 	} {
 		for _, elsewhere := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
@@ -137,8 +137,8 @@ func TestWaiterRunsAfterAFailure(t *testing.T) {
 // Of many waiters one runs after a failure, and the others get its response.
 func TestManyWaitersAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, final, first := slow(t, nil, 10*time.Second, func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, errBroken
+		h, final, first := slow(t, nil, 10*time.Second, func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, errBroken
 		})
 		other := beside(h, h.store)
 		answers := together(32, func(i int) answer { return []*homeserver{h, other}[i%2].post(final) })
@@ -152,13 +152,13 @@ func TestManyWaitersAfterAFailure(t *testing.T) {
 	})
 }
 
-// A process that has died is waited for until its claim ends, and then replaced.
+// A process that has died is waited for until its lease ends, and then replaced.
 func TestWaiterReplacesADeadProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead := make(chan struct{})
-		h, final, first := slow(t, nil, 0, func(context.Context, *uia.Session) (uia.Result, error) {
+		h, final, first := slow(t, nil, 0, func(context.Context, *uia.Session) (uia.Effect, error) {
 			<-dead
-			return uia.Result{}, errBroken
+			return uia.Effect{}, errBroken
 		})
 		other := beside(h, h.store)
 		wait(t, 45*time.Second)

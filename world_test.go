@@ -114,7 +114,7 @@ func (w *world) process(around func(c call, do func() error) error, change ...fu
 	if w.tx {
 		create = w.accounts.createTx
 	}
-	h.operate = func(ctx context.Context, s *uia.Session) (r uia.Result, err error) {
+	h.operate = func(ctx context.Context, s *uia.Session) (r uia.Effect, err error) {
 		err = watched(ctx, call{"create", true, []any{s.Key}}, func() (err error) {
 			r, err = create(ctx, s)
 			return err
@@ -136,7 +136,7 @@ func (h *homeserver) transactional(inTx func(context.Context, func(context.Conte
 		if err == nil {
 			var g *uia.Grant
 			if g, err = h.engine.Authenticate(r.Context(), req); err == nil {
-				body, finishErr := g.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+				body, finishErr := g.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 					return h.operate(ctx, s)
 				})
 				if err = finishErr; err == nil {

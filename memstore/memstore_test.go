@@ -68,7 +68,7 @@ func TestSpentUsesAreNeverForgotten(t *testing.T) {
 	ctx, s := t.Context(), memstore.New(&memstore.Options{MaxUses: 1})
 	require.NoError(t, s.CreateTokens(ctx, uia.Token{Value: "t"}))
 	require.NoError(t, reserve(ctx, s, "t", "a", epoch, epoch))
-	claim := uia.Claim{Token: "t", Session: "a", Attempt: 1}
+	claim := uia.Claim{Token: "t", Session: "a", Run: 1}
 	require.NoError(t, s.Pin(ctx, claim, epoch))
 	years := epoch.AddDate(10, 0, 0)
 	require.ErrorIs(t, reserve(ctx, s, "t", "b", years, years), uia.ErrFull)

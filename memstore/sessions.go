@@ -77,7 +77,7 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 		}
 	}
 	r.Revision++
-	r.Claimed, r.Expires = ms(r.Claimed), ms(r.Expires)
+	r.LeaseEnd, r.Expires = ms(r.LeaseEnd), ms(r.Expires)
 	kept := &record{Record: r}
 	kept.Data = slices.Clone(r.Data)
 	s.records[r.Key] = kept

@@ -77,18 +77,18 @@ func (s *Store) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
 		return err
 	}
 	defer unlock()
-	if c.Attempt <= 0 {
+	if c.Run <= 0 {
 		return uia.ErrInvalid
 	}
 	u, err := s.claimed(c)
 	if err != nil {
 		return err
 	}
-	if c.Attempt < u.Attempt || u.State == uia.Held && c.Attempt == u.Attempt {
+	if c.Run < u.Run || u.State == uia.Held && c.Run == u.Run {
 		return uia.ErrNotHeld
 	}
 	s.change(u, func(u *uia.Use) {
-		u.State, u.Until, u.Attempt, u.Changed = uia.Pinned, time.Time{}, c.Attempt, ms(now)
+		u.State, u.Until, u.Run, u.Changed = uia.Pinned, time.Time{}, c.Run, ms(now)
 	})
 	return nil
 }
@@ -104,7 +104,7 @@ func (s *Store) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) er
 	switch {
 	case err != nil:
 		return err
-	case c.Attempt != u.Attempt || c.Attempt <= 0:
+	case c.Run != u.Run || c.Run <= 0:
 		return uia.ErrNotHeld
 	case u.State == uia.Held: // repeated; its session may have renewed it since
 		return nil
@@ -128,11 +128,11 @@ func (s *Store) Commit(ctx context.Context, c uia.Claim, userID string, now time
 	}
 	u, err := s.claimed(c)
 	switch {
-	case u != nil && u.State == uia.Spent && u.Attempt == c.Attempt && u.UserID == userID:
+	case u != nil && u.State == uia.Spent && u.Run == c.Run && u.UserID == userID:
 		return nil
 	case err != nil:
 		return err
-	case u.State != uia.Pinned || c.Attempt != u.Attempt:
+	case u.State != uia.Pinned || c.Run != u.Run:
 		return uia.ErrNotHeld
 	}
 	s.change(u, func(u *uia.Use) { u.State, u.UserID, u.Changed = uia.Spent, userID, ms(now) })
@@ -150,7 +150,7 @@ func (s *Store) Release(ctx context.Context, c uia.Claim) error {
 	if err != nil {
 		return err
 	}
-	if c.Attempt < u.Attempt || u.State == uia.Pinned && c.Attempt != u.Attempt {
+	if c.Run < u.Run || u.State == uia.Pinned && c.Run != u.Run {
 		return uia.ErrNotHeld
 	}
 	s.drop(u)

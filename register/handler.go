@@ -55,10 +55,10 @@ func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.En
 		return nil, err
 	}
 	if reg.InTx == nil {
-		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			a, err := reg.account(ctx, s)
 			if err != nil {
-				return uia.Result{}, err
+				return uia.Effect{}, err
 			}
 			return reg.create(ctx, a)
 		})
@@ -70,7 +70,7 @@ func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.En
 		}
 		return reg.InTx(ctx, fn)
 	}
-	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		a.Session = s
 		return reg.create(ctx, a)
 	})
@@ -105,17 +105,17 @@ func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, 
 }
 
 // create is the guarded operation.
-func (reg *Registration) create(ctx context.Context, a Account) (uia.Result, error) {
+func (reg *Registration) create(ctx context.Context, a Account) (uia.Effect, error) {
 	c, err := reg.Accounts.Create(ctx, a)
 	if err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	body := response{UserID: c.UserID, HomeServer: reg.ServerName}
 	if !a.InhibitLogin {
 		body.AccessToken, body.DeviceID, body.RefreshToken = c.AccessToken, c.DeviceID, c.RefreshToken
 		body.ExpiresIn = c.ExpiresIn.Milliseconds()
 	}
-	return uia.Result{UserID: c.UserID, Body: body}, nil
+	return uia.Effect{UserID: c.UserID, Body: body}, nil
 }
 
 // response is the 200 of POST /register. Old tools read home_server.

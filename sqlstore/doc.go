@@ -15,7 +15,7 @@
 // the transaction that spends the token's use. Then a crash leaves no doubt:
 // either there is an account and its use is spent, or there is neither.
 //
-//	grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+//	grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 //		tx, _ := store.Tx(ctx)
 //		_, err := tx.ExecContext(ctx, "INSERT INTO accounts ...")
 //		...

@@ -43,10 +43,10 @@ func Example() {
 func ExampleStore_InTx() {
 	var store *sqlstore.Store
 	register := func(ctx context.Context, grant *uia.Grant) ([]byte, error) {
-		return grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Result, error) {
+		return grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			tx, _ := store.Tx(ctx)
 			_, err := tx.ExecContext(ctx, `INSERT INTO accounts (key, user_id) VALUES ($1, $2)`, s.Key, "@alice:example.org")
-			return uia.Result{UserID: "@alice:example.org"}, err
+			return uia.Effect{UserID: "@alice:example.org"}, err
 		})
 	}
 	_ = register

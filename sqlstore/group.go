@@ -42,7 +42,7 @@ type groupKey struct{ s *Store }
 // group is what a Group has yet to write. Only the goroutine that runs it uses it.
 type group struct {
 	hold  *deferredHold // nil: none
-	claim *deferredSave // nil: none
+	lease *deferredSave // nil: none
 	// wrote is set once something may have been written. After that no hold is put
 	// off, and fn is not run again.
 	wrote bool
@@ -78,7 +78,7 @@ func (g *group) writes() {
 
 // defersHold reports whether the hold is left for the next call of the group.
 func (g *group) defersHold(h uia.Hold, now time.Time) bool {
-	if g == nil || g.wrote || g.again || g.hold != nil || g.claim != nil {
+	if g == nil || g.wrote || g.again || g.hold != nil || g.lease != nil {
 		return false
 	}
 	g.hold = &deferredHold{h, now}
@@ -87,10 +87,10 @@ func (g *group) defersHold(h uia.Hold, now time.Time) bool {
 
 // defersSave reports whether the save is left for the next call of the group.
 func (g *group) defersSave(r uia.Record, now time.Time) bool {
-	if g == nil || g.again || g.claim != nil || r.State != uia.Running {
+	if g == nil || g.again || g.lease != nil || r.State != uia.Running {
 		return false
 	}
-	g.claim = &deferredSave{r, now}
+	g.lease = &deferredSave{r, now}
 	return true
 }
 
@@ -111,8 +111,8 @@ func (s *Store) flush(ctx context.Context) error {
 	if g.again {
 		return errAgain
 	}
-	h, r := g.hold, g.claim
-	g.hold, g.claim = nil, nil // each write flushes first
+	h, r := g.hold, g.lease
+	g.hold, g.lease = nil, nil // each write flushes first
 	if h != nil {
 		err := s.hold(ctx, h.Hold, h.now)
 		if refused(err) {

@@ -12,8 +12,8 @@ import (
 // none is run if the one before it changed nothing.
 
 // claimAndPin is a save and a pin. The pin is made only if the record had the
-// revision that was expected: attempts are distinct because claims are, and a pin
-// without its claim would share one.
+// revision that was expected: runs are distinct because leases are, and a pin
+// without its lease would share one.
 //
 // It locks the record before the use, and a transaction that ends a registration
 // the use before the record. The two meet only when one has overtaken the other;
@@ -21,9 +21,9 @@ import (
 func claimAndPin(save string) string {
 	return `WITH saved AS (` + save + ` RETURNING 1),
 	pinned AS (
-		UPDATE uia_uses SET state = 2, stamp = $9, changed = $9, attempt = $10
+		UPDATE uia_uses SET state = 2, stamp = $9, changed = $9, run = $10
 		WHERE session = $11 AND token = $12 AND EXISTS (SELECT 1 FROM saved)
-			AND (state = 1 AND attempt < $10 OR state = 2 AND attempt <= $10) RETURNING 1)
+			AND (state = 1 AND run < $10 OR state = 2 AND run <= $10) RETURNING 1)
 	SELECT EXISTS (SELECT 1 FROM pinned) FROM saved`
 }
 
@@ -43,7 +43,7 @@ func holdAndSave(save func(cond string) string, pin bool) string {
 	return `WITH took AS (` + takeTokenAt(9) + `),
 	saved AS (` + save(`EXISTS (SELECT 1 FROM took)`) + ` RETURNING true AS done),
 	made AS (
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 		SELECT $11, $10, id, ` + use + ` RETURNING 1)
 	SELECT EXISTS (SELECT 1 FROM saved) FROM made`
 }
@@ -67,7 +67,7 @@ func (r deferredSave) jointArgs() (args []any, creates bool) {
 // if cl is not nil with its pin. What it returns is the save's error.
 func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.Claim, now time.Time) error {
 	h := *g.hold
-	g.hold, g.claim = nil, nil
+	g.hold, g.lease = nil, nil
 	args, creates := r.jointArgs()
 	args = append(args, ms(h.now), h.Token, h.Session, ms(h.Until))
 	query := joint.holdAndSave
@@ -80,7 +80,7 @@ func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.
 		query = joint.holdSavePin
 	}
 	if cl != nil {
-		args = append(args, ms(now), cl.Attempt)
+		args = append(args, ms(now), cl.Run)
 	}
 	var made, saved bool
 	err := s.write(ctx, func(c conn) (err error) {
@@ -97,9 +97,9 @@ func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.
 	return err
 }
 
-// pinClaimed writes the claim that g has put off together with the pin.
-func (s *Store) pinClaimed(ctx context.Context, g *group, cl uia.Claim, now time.Time) error {
-	r := *g.claim
+// pinLeased writes the lease that g has put off together with the pin.
+func (s *Store) pinLeased(ctx context.Context, g *group, cl uia.Claim, now time.Time) error {
+	r := *g.lease
 	if h := g.hold; h != nil {
 		if h.Token == cl.Token && h.Session == cl.Session {
 			return s.saveHeld(ctx, g, r, &cl, now)
@@ -109,13 +109,13 @@ func (s *Store) pinClaimed(ctx context.Context, g *group, cl uia.Claim, now time
 		}
 		return s.Pin(ctx, cl, now)
 	}
-	g.claim = nil
+	g.lease = nil
 	args, creates := r.jointArgs()
 	query := joint.saveAndPin
 	if creates {
 		query = joint.createAndPin
 	}
-	args = append(args, ms(now), cl.Attempt, cl.Session, cl.Token)
+	args = append(args, ms(now), cl.Run, cl.Session, cl.Token)
 	return s.write(ctx, func(c conn) error {
 		var pinned bool
 		saved, err := c.one(ctx, query, args, &pinned)

@@ -106,13 +106,13 @@ func takeTokenAt(n int) string {
 // did not see the first one's use violates the primary key, and changes nothing.
 var takeUse = `
 	WITH took AS (` + takeToken + `)
-	INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	SELECT $3, $2, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1 FROM took`
 
 // insertUse cannot fail because the session has a use already: in a transaction a
 // violated constraint would end all of it.
 const insertUse = `
-	INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5) ON CONFLICT (session, token) DO NOTHING`
 
 // take takes a use if one is free and the session has none.

@@ -8,7 +8,7 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-const loadRecord = `SELECT revision, state, attempt, owner, claimed, expires, data
+const loadRecord = `SELECT revision, state, run, owner, lease, expires, data
 	FROM uia_sessions WHERE key = $1 AND (expires > $2 OR state = 2)`
 
 // LoadSession implements [uia.SessionStore] with one read.
@@ -21,16 +21,16 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 	}
 	r := uia.Record{Key: key}
 	err := s.read(ctx, func(c conn) error {
-		var claimed, expires int64
+		var lease, expires int64
 		found, err := c.one(ctx, loadRecord, []any{key, ms(now)},
-			&r.Revision, &r.State, &r.Attempt, &r.Owner, &claimed, &expires, &r.Data)
+			&r.Revision, &r.State, &r.Run, &r.Owner, &lease, &expires, &r.Data)
 		if err != nil {
 			return err
 		}
 		if !found {
 			return uia.ErrNotFound
 		}
-		r.Claimed, r.Expires = fromMS(claimed), fromMS(expires)
+		r.LeaseEnd, r.Expires = fromMS(lease), fromMS(expires)
 		return nil
 	})
 	if err != nil {
@@ -42,24 +42,24 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 // createRecord makes those who create the same record wait for each other at the
 // primary key. The later one finds the earlier one's, which has not expired.
 const createRecord = `
-	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+	INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)` + orReplace
 
 const orReplace = `
-	ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, attempt = excluded.attempt,
-		owner = excluded.owner, claimed = excluded.claimed, expires = excluded.expires, data = excluded.data
+	ON CONFLICT (key) DO UPDATE SET revision = 1, state = excluded.state, run = excluded.run,
+		owner = excluded.owner, lease = excluded.lease, expires = excluded.expires, data = excluded.data
 	WHERE uia_sessions.expires <= $8 AND uia_sessions.state <> 2`
 
 // createRecordIf is createRecord under a condition.
 func createRecordIf(cond string) string {
 	return `
-	INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+	INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	SELECT $1, 1, CAST($2 AS SMALLINT), CAST($3 AS BIGINT), $4, CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS BYTEA)
 	WHERE ` + cond + orReplace
 }
 
 const saveRecord = `
-	UPDATE uia_sessions SET revision = revision + 1, state = $1, attempt = $2, owner = $3, claimed = $4,
+	UPDATE uia_sessions SET revision = revision + 1, state = $1, run = $2, owner = $3, lease = $4,
 		expires = $5, data = $6
 	WHERE key = $7 AND revision = $8`
 
@@ -84,7 +84,7 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	case st != nil && st.spending != nil && r.Revision > 0:
 		err = s.spendWith(ctx, st, r, now)
 	case g.defersSave(r, now):
-	case g != nil && g.hold != nil && g.claim == nil:
+	case g != nil && g.hold != nil && g.lease == nil:
 		err = s.saveHeld(ctx, g, deferredSave{r, now}, nil, now)
 	default:
 		err = s.save(ctx, r, now)
@@ -93,7 +93,7 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 		return uia.Record{}, err
 	}
 	r.Revision++
-	r.Claimed, r.Expires = fromMS(ms(r.Claimed)), fromMS(ms(r.Expires))
+	r.LeaseEnd, r.Expires = fromMS(ms(r.LeaseEnd)), fromMS(ms(r.Expires))
 	r.Data = append([]byte(nil), r.Data...)
 	return r, nil
 }
@@ -114,12 +114,12 @@ func (s *Store) save(ctx context.Context, r uia.Record, now time.Time) error {
 
 // createArgs are the arguments of createRecord.
 func createArgs(r uia.Record, now time.Time) []any {
-	return []any{r.Key, int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), notNull(r.Data), ms(now)}
+	return []any{r.Key, int64(r.State), r.Run, r.Owner, ms(r.LeaseEnd), ms(r.Expires), notNull(r.Data), ms(now)}
 }
 
 // saveArgs are the arguments of saveRecord.
 func saveArgs(r uia.Record) []any {
-	return []any{int64(r.State), r.Attempt, r.Owner, ms(r.Claimed), ms(r.Expires), notNull(r.Data), r.Key, r.Revision}
+	return []any{int64(r.State), r.Run, r.Owner, ms(r.LeaseEnd), ms(r.Expires), notNull(r.Data), r.Key, r.Revision}
 }
 
 // notNull returns data as the column takes it: nil would be NULL.

@@ -16,7 +16,7 @@ type spending struct {
 }
 
 const commitUse = `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user_id = $2
-	WHERE session = $3 AND token = $4 AND state = 2 AND attempt = $5`
+	WHERE session = $3 AND token = $4 AND state = 2 AND run = $5`
 
 // Commit implements [uia.TokenStore] with one statement. It does not touch the
 // token: in a caller's transaction the token would stay locked until that ends.
@@ -47,7 +47,7 @@ func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now tim
 
 func (s *Store) spend(ctx context.Context, p spending) error {
 	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, commitUse, ms(p.now), p.user, p.claim.Session, p.claim.Token, p.claim.Attempt)
+		n, err := c.exec(ctx, commitUse, ms(p.now), p.user, p.claim.Session, p.claim.Token, p.claim.Run)
 		if err != nil || n > 0 {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Store) spend(ctx context.Context, p spending) error {
 // notSpent says why a use could not be spent.
 func (c conn) notSpent(ctx context.Context, p spending) error {
 	u, err := c.use(ctx, p.claim)
-	if err == nil && u.state == uia.Spent && u.attempt == p.claim.Attempt && u.user == p.user {
+	if err == nil && u.state == uia.Spent && u.run == p.claim.Run && u.user == p.user {
 		return nil // the answer to the first call was lost
 	}
 	return u.refuse(err)
@@ -67,7 +67,7 @@ func (c conn) notSpent(ctx context.Context, p spending) error {
 // spendAndSave is commitUse and saveRecord. Both locks are taken in the order in
 // which the statements would take them: the save reads what the commit returns.
 const spendAndSave = `WITH spent AS (` + commitUse + ` RETURNING 1), saved AS (
-		UPDATE uia_sessions SET revision = revision + 1, state = $6, attempt = $7, owner = $8, claimed = $9,
+		UPDATE uia_sessions SET revision = revision + 1, state = $6, run = $7, owner = $8, lease = $9,
 			expires = $10, data = $11
 		WHERE key = $12 AND revision = $13 AND EXISTS (SELECT 1 FROM spent) RETURNING 1)
 	SELECT (SELECT count(*) FROM spent), (SELECT count(*) FROM saved)`
@@ -76,7 +76,7 @@ const spendAndSave = `WITH spent AS (` + commitUse + ` RETURNING 1), saved AS (
 func (s *Store) spendWith(ctx context.Context, st *txState, r uia.Record, now time.Time) error {
 	p := *st.spending
 	st.spending = nil
-	args := append([]any{ms(p.now), p.user, p.claim.Session, p.claim.Token, p.claim.Attempt}, saveArgs(r)...)
+	args := append([]any{ms(p.now), p.user, p.claim.Session, p.claim.Token, p.claim.Run}, saveArgs(r)...)
 	var spent, saved int64
 	c := s.on(ctx)
 	if _, err := c.one(ctx, spendAndSave, args, &spent, &saved); err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// Pin, Commit and Unpin compare the attempt in the statement that writes, so that
+// Pin, Commit and Unpin compare the run in the statement that writes, so that
 // of two owners of one session the overtaken one changes nothing. They lock the
 // use alone unless the token counts, and then the token first: everywhere in this
 // package locks are taken in the order token, use.
 
-const pinUse = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, attempt = $2
-	WHERE session = $3 AND token = $4 AND (state = 1 AND attempt < $2 OR state = 2 AND attempt <= $2)`
+const pinUse = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, run = $2
+	WHERE session = $3 AND token = $4 AND (state = 1 AND run < $2 OR state = 2 AND run <= $2)`
 
 // Pin implements [uia.TokenStore] with one statement. The token need not be
 // looked at: revoking or deleting it deletes its holds, so a hold that is there
@@ -24,17 +24,17 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if cl.Attempt <= 0 {
-		return fmt.Errorf("%w: attempt", uia.ErrInvalid)
+	if cl.Run <= 0 {
+		return fmt.Errorf("%w: run", uia.ErrInvalid)
 	}
 	if err := knowable(cl); err != nil {
 		return err
 	}
-	if g := s.group(ctx); g != nil && g.claim != nil {
-		return s.pinClaimed(ctx, g, cl, now)
+	if g := s.group(ctx); g != nil && g.lease != nil {
+		return s.pinLeased(ctx, g, cl, now)
 	}
 	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, pinUse, ms(now), cl.Attempt, cl.Session, cl.Token)
+		n, err := c.exec(ctx, pinUse, ms(now), cl.Run, cl.Session, cl.Token)
 		if err != nil || n > 0 {
 			return err
 		}
@@ -56,14 +56,14 @@ func knowable(cl uia.Claim) error {
 
 // useRow is what a refusal is explained with.
 type useRow struct {
-	state   uia.UseState // zero: there is none
-	attempt int64
-	user    string
+	state uia.UseState // zero: there is none
+	run   int64
+	user  string
 }
 
 func (c conn) use(ctx context.Context, cl uia.Claim) (u useRow, err error) {
-	_, err = c.one(ctx, `SELECT state, attempt, user_id FROM uia_uses WHERE session = $1 AND token = $2`,
-		[]any{cl.Session, cl.Token}, &u.state, &u.attempt, &u.user)
+	_, err = c.one(ctx, `SELECT state, run, user_id FROM uia_uses WHERE session = $1 AND token = $2`,
+		[]any{cl.Session, cl.Token}, &u.state, &u.run, &u.user)
 	return u, err
 }
 
@@ -130,12 +130,12 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 		var n int64
 		if exists && !revoked {
 			n, err = c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
-				WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND attempt = $6`,
-				ms(until), ms(now), cl.Session, cl.Token, id, cl.Attempt)
+				WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND run = $6`,
+				ms(until), ms(now), cl.Session, cl.Token, id, cl.Run)
 		} else {
 			n, err = c.exec(ctx, `DELETE FROM uia_uses
-				WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND attempt = $4`,
-				cl.Session, cl.Token, id, cl.Attempt)
+				WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND run = $4`,
+				cl.Session, cl.Token, id, cl.Run)
 			if err == nil && n > 0 && exists {
 				err = c.giveBack(ctx, id, n)
 			}
@@ -144,7 +144,7 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 			return err
 		}
 		u, err := c.use(ctx, cl)
-		if err == nil && u.state == uia.Held && cl.Attempt > 0 && u.attempt == cl.Attempt {
+		if err == nil && u.state == uia.Held && cl.Run > 0 && u.run == cl.Run {
 			return nil // the answer to the first call was lost
 		}
 		return u.refuse(err)
@@ -165,7 +165,7 @@ func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
 			return err
 		}
 		n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND token_id = $3
-			AND (state = 2 AND attempt = $4 OR state = 1 AND attempt <= $4)`, cl.Session, cl.Token, id, cl.Attempt)
+			AND (state = 2 AND run = $4 OR state = 1 AND run <= $4)`, cl.Session, cl.Token, id, cl.Run)
 		if err != nil {
 			return err
 		}

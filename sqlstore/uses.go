@@ -8,11 +8,11 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-const useFields = `u.token, u.session, u.state, u.stamp, u.attempt, u.user_id, u.made, u.changed`
+const useFields = `u.token, u.session, u.state, u.stamp, u.run, u.user_id, u.made, u.changed`
 
 func scanUse(row scanner) (u uia.Use, err error) {
 	var stamp, made, changed int64
-	err = row.Scan(&u.Token, &u.Session, &u.State, &stamp, &u.Attempt, &u.UserID, &made, &changed)
+	err = row.Scan(&u.Token, &u.Session, &u.State, &stamp, &u.Run, &u.UserID, &made, &changed)
 	if u.State == uia.Held {
 		u.Until = fromMS(stamp)
 	}

@@ -61,9 +61,9 @@ func newHost(t *testing.T, subject string, stage uia.Stage) *host {
 // serveOp mounts the operation.
 func (h *host) serveOp(subject string, stage uia.Stage) {
 	h.handler.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
-		h.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: subject}, func(_ context.Context, s *uia.Session) (uia.Result, error) {
+		h.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: subject}, func(_ context.Context, s *uia.Session) (uia.Effect, error) {
 			h.results = map[string]json.RawMessage{stage.Type(): s.Result(stage.Type())}
-			return uia.Result{}, nil
+			return uia.Effect{}, nil
 		})
 	})
 }

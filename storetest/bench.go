@@ -87,7 +87,7 @@ func Benchmark(b *testing.B, open func(*testing.B) uia.Store) {
 }
 
 // register does what the engine does for one registration in two requests: a
-// hold and a record, then the claim, the pin, the spent use and the response.
+// hold and a record, then the lease, the pin, the spent use and the response.
 func register(ctx context.Context, s uia.Store, token, session string) error {
 	if _, err := s.Token(ctx, token, epoch); err != nil {
 		return err
@@ -102,11 +102,11 @@ func register(ctx context.Context, s uia.Store, token, session string) error {
 	if r, err = s.LoadSession(ctx, session, epoch); err != nil {
 		return err
 	}
-	r.State, r.Attempt, r.Claimed = uia.Running, 1, at(minute)
+	r.State, r.Run, r.LeaseEnd = uia.Running, 1, at(minute)
 	if r, err = s.SaveSession(ctx, r, epoch); err != nil {
 		return err
 	}
-	claim := uia.Claim{Token: token, Session: session, Attempt: 1}
+	claim := uia.Claim{Token: token, Session: session, Run: 1}
 	if err := s.Pin(ctx, claim, epoch); err != nil {
 		return err
 	}

@@ -5,24 +5,24 @@ import "github.com/matrix-uia/uia"
 // claimCases are about Pin, Unpin, Commit and Release.
 var claimCases = []promise{{
 	name: "pinned-never-lapses",
-	says: "Pin keeps the use from lapsing until it is decided, in the name of c.Attempt, which must be greater than zero.",
+	says: "Pin keeps the use from lapsing until it is decided, in the name of c.Run, which must be greater than zero.",
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.held("t", "a")
-		for _, attempt := range []int64{0, -1} {
-			k.pin("t", "a", attempt, 0).isOneOf(uia.ErrInvalid, uia.ErrNotHeld)
+		for _, run := range []int64{0, -1} {
+			k.pin("t", "a", run, 0).isOneOf(uia.ErrInvalid, uia.ErrNotHeld)
 		}
 		k.rows("t", "a held #0 10m0s")
 		k.pin("t", "a", 1, minute).ok()
 		u := k.uses("t")[0]
-		k.same("the use", u, uia.Use{Token: "t", Session: "a", State: uia.Pinned, Attempt: 1, Made: at(0), Changed: at(minute)})
+		k.same("the use", u, uia.Use{Token: "t", Session: "a", State: uia.Pinned, Run: 1, Made: at(0), Changed: at(minute)})
 		k.counts("t", 1000*day, 1, 0)
 		k.reserve("t", "b", day, 1000*day).is(uia.ErrExhausted)
 		k.commit("t", "a", 1, "@a", 1000*day).ok()
 	},
 }, {
-	name: "pinned-by-a-later-attempt",
-	says: "A held use, lapsed or not, can be pinned by an attempt greater than the one it bears; a pinned one by an attempt that is greater or the same, so that a call whose answer was lost can be repeated.",
+	name: "pinned-by-a-later-run",
+	says: "A held use, lapsed or not, can be pinned by a run greater than the one it bears; a pinned one by a run that is greater or the same, so that a call whose answer was lost can be repeated.",
 	test: func(k *kit) {
 		k.limited("t", 9)
 		k.held("t", "a")
@@ -37,7 +37,7 @@ var claimCases = []promise{{
 		}
 		k.rows("t", "a held #5 2h0m0s")
 		k.reserve("t", "a", 3*hour, hour).ok()
-		k.pin("t", "a", 5, hour).is(uia.ErrNotHeld) // renewing forgets no attempt
+		k.pin("t", "a", 5, hour).is(uia.ErrNotHeld) // renewing forgets no run
 		k.pin("t", "a", 6, 4*hour).ok()
 		k.rows("t", "a pinned #6")
 	},
@@ -49,10 +49,10 @@ var claimCases = []promise{{
 		k.spent("t", "s")
 		k.held("t", "a")
 		k.unchanged(func() {
-			for _, attempt := range []int64{1, 2} {
-				k.pin("t", "s", attempt, 0).is(uia.ErrSpent)
-				k.unpin("t", "s", attempt, hour, 0).is(uia.ErrSpent)
-				k.release("t", "s", attempt).is(uia.ErrSpent)
+			for _, run := range []int64{1, 2} {
+				k.pin("t", "s", run, 0).is(uia.ErrSpent)
+				k.unpin("t", "s", run, hour, 0).is(uia.ErrSpent)
+				k.release("t", "s", run).is(uia.ErrSpent)
 			}
 			k.release("t", "s", 0).is(uia.ErrSpent)
 		})
@@ -60,8 +60,8 @@ var claimCases = []promise{{
 		k.pin("t", "a", 1, 0).is(uia.ErrNotHeld)
 	},
 }, {
-	name: "stale-attempts",
-	says: "A use bears the attempt that pinned it last, and refuses whoever comes with a lower one.",
+	name: "stale-runs",
+	says: "A use bears the run that pinned it last, and refuses whoever comes with a lower one.",
 	test: func(k *kit) {
 		k.limited("t", 9)
 		k.pinned("t", "a", "b")
@@ -97,22 +97,22 @@ var claimCases = []promise{{
 		k.unpin("t", "a", 3, 3*minute, 2*minute).ok() // the third one's operation was refused
 		k.reserve("t", "b", hour, 3*minute).ok()      // and another session took the use
 		k.pin("t", "b", 1, 3*minute).ok()
-		for _, attempt := range []int64{1, 2, 3} {
-			k.commit("t", "a", attempt, "@a", 4*minute).is(uia.ErrNotHeld)
-			k.release("t", "a", attempt).is(uia.ErrNotHeld)
+		for _, run := range []int64{1, 2, 3} {
+			k.commit("t", "a", run, "@a", 4*minute).is(uia.ErrNotHeld)
+			k.release("t", "a", run).is(uia.ErrNotHeld)
 		}
 		k.commit("t", "b", 1, "@b", 4*minute).ok()
 		k.rows("t", "b spent #1 @b")
 	},
 }, {
 	name: "unpinned",
-	says: "Unpin makes a use that is pinned by exactly c.Attempt held again, until the given time.",
+	says: "Unpin makes a use that is pinned by exactly c.Run held again, until the given time.",
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.pinned("t", "a")
 		k.unpin("t", "a", 1, hour, minute).ok()
 		k.same("the use", k.uses("t")[0], uia.Use{
-			Token: "t", Session: "a", State: uia.Held, Until: at(hour), Attempt: 1, Made: at(0), Changed: at(minute),
+			Token: "t", Session: "a", State: uia.Held, Until: at(hour), Run: 1, Made: at(0), Changed: at(minute),
 		})
 		k.counts("t", hour-milli, 1, 0)
 		k.counts("t", hour, 0, 0)
@@ -178,13 +178,13 @@ var claimCases = []promise{{
 	},
 }, {
 	name: "commit-is-final",
-	says: "Commit spends a use that is pinned by exactly c.Attempt: it is never given back.",
+	says: "Commit spends a use that is pinned by exactly c.Run: it is never given back.",
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.pinned("t", "a")
 		k.commit("t", "a", 1, "@a:example.org", minute).ok()
 		want := uia.Use{
-			Token: "t", Session: "a", State: uia.Spent, Attempt: 1, UserID: "@a:example.org", Made: at(0), Changed: at(minute),
+			Token: "t", Session: "a", State: uia.Spent, Run: 1, UserID: "@a:example.org", Made: at(0), Changed: at(minute),
 		}
 		k.same("the use", k.uses("t")[0], want)
 		k.same("last used", k.token("t", 0).LastUsed, at(minute))
@@ -202,7 +202,7 @@ var claimCases = []promise{{
 	},
 }, {
 	name: "commit-repeated",
-	says: "Repeating it with the same attempt and user is nil.",
+	says: "Repeating it with the same run and user is nil.",
 	test: func(k *kit) {
 		k.limited("t", 2)
 		k.spent("t", "a")
@@ -233,7 +233,7 @@ var claimCases = []promise{{
 	},
 }, {
 	name: "released",
-	says: "Release deletes a use that is pinned by exactly c.Attempt, or held and bearing no higher attempt.",
+	says: "Release deletes a use that is pinned by exactly c.Run, or held and bearing no higher run.",
 	test: func(k *kit) {
 		k.limited("t", 4)
 		k.held("t", "a", "b")
@@ -241,15 +241,15 @@ var claimCases = []promise{{
 		k.unpin("t", "d", 1, hour, 0).ok()
 		for i, release := range []struct {
 			session string
-			attempt int64
+			run     int64
 		}{{"a", 0}, {"b", 7}, {"c", 1}, {"d", 1}} {
-			k.release("t", release.session, release.attempt).ok()
-			k.release("t", release.session, release.attempt).is(uia.ErrNotHeld)
+			k.release("t", release.session, release.run).ok()
+			k.release("t", release.session, release.run).is(uia.ErrNotHeld)
 			k.counts("t", 0, int64(3-i), 0)
 			k.pin("t", release.session, 9, 0).is(uia.ErrNotHeld)
 		}
 		k.rows("t")
 		k.held("t", "a", "b", "c", "d")
-		k.pin("t", "c", 1, 0).ok() // a use that was reserved anew bears no attempt
+		k.pin("t", "c", 1, 0).ok() // a use that was reserved anew bears no run
 	},
 }}

@@ -48,7 +48,7 @@ var durableCases = []promise{{
 	says:  "Everything that [TokenStore] says of concurrency, contexts, aliasing, time and durability holds here too.",
 	needs: aRestart,
 	test: func(k *kit) {
-		r := uia.Record{Key: "k", State: uia.Running, Attempt: 2, Owner: "o", Claimed: at(minute), Expires: at(hour), Data: []byte{0, 1, 255}}
+		r := uia.Record{Key: "k", State: uia.Running, Run: 2, Owner: "o", LeaseEnd: at(minute), Expires: at(hour), Data: []byte{0, 1, 255}}
 		r = k.save(r, 0)
 		k.save(uia.Record{Key: "swept", State: uia.Open, Expires: at(0)}, 0)
 		k.sweep(0, 9, 1)

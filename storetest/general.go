@@ -119,21 +119,21 @@ var generalCases = []promise{{
 		k.same("until", use().Until, at(minute))
 		hold(2*minute, milli)
 		k.same("until, renewed", use().Until, at(2*minute))
-		claim := uia.Claim{Token: "t", Session: "a", Attempt: 1}
+		claim := uia.Claim{Token: "t", Session: "a", Run: 1}
 		k.outcome(k.Pin(k.ctx, claim, odd(2*milli)), "Pin").ok()
 		k.same("changed by Pin", use().Changed, at(2*milli))
 		k.outcome(k.Unpin(k.ctx, claim, odd(hour), odd(3*milli)), "Unpin").ok()
 		k.same("until, unpinned", use().Until, at(hour))
 		k.same("changed by Unpin", use().Changed, at(3*milli))
 		k.pin("t", "a", 2, 0).ok()
-		claim.Attempt = 2
+		claim.Run = 2
 		k.outcome(k.Commit(k.ctx, claim, "@a", odd(4*milli)), "Commit").ok()
 		k.same("changed by Commit", use().Changed, at(4*milli))
 		k.same("last used", k.token("t", 0).LastUsed, at(4*milli))
-		r := k.save(uia.Record{Key: "k", State: uia.Running, Expires: odd(hour), Claimed: odd(minute)}, 0)
+		r := k.save(uia.Record{Key: "k", State: uia.Running, Expires: odd(hour), LeaseEnd: odd(minute)}, 0)
 		for _, r := range []uia.Record{r, k.load("k", 0)} {
 			k.same("expires", r.Expires, at(hour))
-			k.same("claimed", r.Claimed, at(minute))
+			k.same("the end of the lease", r.LeaseEnd, at(minute))
 		}
 	},
 }, {
@@ -192,7 +192,7 @@ var generalCases = []promise{{
 // other one, by its name. On a token with the pinned uses p and q each changes
 // something.
 func calls(s uia.Store, value string) map[string]func(context.Context) error {
-	claim := func(session string) uia.Claim { return uia.Claim{Token: value, Session: session, Attempt: 1} }
+	claim := func(session string) uia.Claim { return uia.Claim{Token: value, Session: session, Run: 1} }
 	return map[string]func(context.Context) error{
 		"CreateTokens": func(ctx context.Context) error { return s.CreateTokens(ctx, uia.Token{Value: "new"}) },
 		"Token":        func(ctx context.Context) error { _, err := s.Token(ctx, value, epoch); return err },

@@ -87,11 +87,11 @@ var groupCases = []promise{{
 					if err := k.Reserve(ctx, uia.Hold{Token: token, Session: "a", Until: at(hour)}, epoch); err != nil {
 						return err
 					}
-					r := uia.Record{Key: "k", State: uia.Running, Attempt: 2, Expires: at(hour)}
+					r := uia.Record{Key: "k", State: uia.Running, Run: 2, Expires: at(hour)}
 					if _, err := k.SaveSession(ctx, r, epoch); err != nil {
 						return err
 					}
-					return k.Pin(ctx, uia.Claim{Token: token, Session: "a", Attempt: 2}, epoch)
+					return k.Pin(ctx, uia.Claim{Token: token, Session: "a", Run: 2}, epoch)
 				})
 				k.outcome(err, "Group that reserves %s", token).is(want)
 			})
@@ -106,13 +106,13 @@ var groupCases = []promise{{
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.pinned("t", "a")
-		k.save(uia.Record{Key: "k", State: uia.Running, Attempt: 2, Expires: at(hour)}, 0)
+		k.save(uia.Record{Key: "k", State: uia.Running, Run: 2, Expires: at(hour)}, 0)
 		k.unchanged(func() {
 			err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
-				if err := k.Commit(ctx, uia.Claim{Token: "t", Session: "a", Attempt: 7}, "@a", epoch); err != nil {
+				if err := k.Commit(ctx, uia.Claim{Token: "t", Session: "a", Run: 7}, "@a", epoch); err != nil {
 					return err
 				}
-				r := uia.Record{Key: "k", Revision: 1, State: uia.Done, Attempt: 2, Owner: "late", Expires: at(hour)}
+				r := uia.Record{Key: "k", Revision: 1, State: uia.Done, Run: 2, Owner: "late", Expires: at(hour)}
 				_, err := k.SaveSession(ctx, r, epoch)
 				return err
 			})

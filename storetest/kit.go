@@ -75,24 +75,24 @@ func (k *kit) reserve(token, session string, until, now time.Duration) outcome {
 	return k.outcome(err, "Reserve(%s for %s until %v) at %v", token, session, until, now)
 }
 
-func (k *kit) pin(token, session string, attempt int64, now time.Duration) outcome {
-	err := k.Pin(k.ctx, uia.Claim{Token: token, Session: session, Attempt: attempt}, at(now))
-	return k.outcome(err, "Pin(%s/%s #%d) at %v", token, session, attempt, now)
+func (k *kit) pin(token, session string, run int64, now time.Duration) outcome {
+	err := k.Pin(k.ctx, uia.Claim{Token: token, Session: session, Run: run}, at(now))
+	return k.outcome(err, "Pin(%s/%s #%d) at %v", token, session, run, now)
 }
 
-func (k *kit) unpin(token, session string, attempt int64, until, now time.Duration) outcome {
-	err := k.Unpin(k.ctx, uia.Claim{Token: token, Session: session, Attempt: attempt}, at(until), at(now))
-	return k.outcome(err, "Unpin(%s/%s #%d until %v) at %v", token, session, attempt, until, now)
+func (k *kit) unpin(token, session string, run int64, until, now time.Duration) outcome {
+	err := k.Unpin(k.ctx, uia.Claim{Token: token, Session: session, Run: run}, at(until), at(now))
+	return k.outcome(err, "Unpin(%s/%s #%d until %v) at %v", token, session, run, until, now)
 }
 
-func (k *kit) commit(token, session string, attempt int64, user string, now time.Duration) outcome {
-	err := k.Commit(k.ctx, uia.Claim{Token: token, Session: session, Attempt: attempt}, user, at(now))
-	return k.outcome(err, "Commit(%s/%s #%d to %q) at %v", token, session, attempt, user, now)
+func (k *kit) commit(token, session string, run int64, user string, now time.Duration) outcome {
+	err := k.Commit(k.ctx, uia.Claim{Token: token, Session: session, Run: run}, user, at(now))
+	return k.outcome(err, "Commit(%s/%s #%d to %q) at %v", token, session, run, user, now)
 }
 
-func (k *kit) release(token, session string, attempt int64) outcome {
-	err := k.Release(k.ctx, uia.Claim{Token: token, Session: session, Attempt: attempt})
-	return k.outcome(err, "Release(%s/%s #%d)", token, session, attempt)
+func (k *kit) release(token, session string, run int64) outcome {
+	err := k.Release(k.ctx, uia.Claim{Token: token, Session: session, Run: run})
+	return k.outcome(err, "Release(%s/%s #%d)", token, session, run)
 }
 
 func (k *kit) delete(token string) outcome {
@@ -115,7 +115,7 @@ func (k *kit) limit(token string, uses int64) {
 }
 
 // held, pinned and spent bring a session's use of a token into this state: held
-// until ten minutes, the others by attempt 1.
+// until ten minutes, the others by run 1.
 func (k *kit) held(token string, sessions ...string) {
 	k.Helper()
 	for _, s := range sessions {
@@ -197,11 +197,11 @@ func (k *kit) rows(token string, want ...string) {
 func row(u uia.Use) string {
 	switch u.State {
 	case uia.Held:
-		return fmt.Sprintf("%s held #%d %s", u.Session, u.Attempt, show(u.Until))
+		return fmt.Sprintf("%s held #%d %s", u.Session, u.Run, show(u.Until))
 	case uia.Pinned:
-		return fmt.Sprintf("%s pinned #%d", u.Session, u.Attempt)
+		return fmt.Sprintf("%s pinned #%d", u.Session, u.Run)
 	case uia.Spent:
-		return fmt.Sprintf("%s spent #%d %s", u.Session, u.Attempt, u.UserID)
+		return fmt.Sprintf("%s spent #%d %s", u.Session, u.Run, u.UserID)
 	}
 	return fmt.Sprintf("%s in state %d", u.Session, u.State)
 }
@@ -291,8 +291,8 @@ func show(v any) string {
 		if len(v.Data) > 300 {
 			data += fmt.Sprintf(" and more, %d bytes of SHA-256 %x", len(v.Data), sha256.Sum256(v.Data))
 		}
-		return fmt.Sprintf("%q revision %d state %d attempt %d owner %q claimed %s expires %s data %s",
-			v.Key, v.Revision, v.State, v.Attempt, v.Owner, show(v.Claimed), show(v.Expires), data)
+		return fmt.Sprintf("%q revision %d state %d run %d owner %q lease ends %s expires %s data %s",
+			v.Key, v.Revision, v.State, v.Run, v.Owner, show(v.LeaseEnd), show(v.Expires), data)
 	}
 	return fmt.Sprint(v)
 }

@@ -77,12 +77,12 @@ func (m *model) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
 	switch {
 	case err != nil:
 		return err
-	case c.Attempt <= 0:
+	case c.Run <= 0:
 		return uia.ErrInvalid
-	case c.Attempt < u.Attempt, c.Attempt == u.Attempt && u.State == uia.Held:
+	case c.Run < u.Run, c.Run == u.Run && u.State == uia.Held:
 		return uia.ErrNotHeld
 	}
-	u.State, u.Until, u.Attempt, u.Changed = uia.Pinned, time.Time{}, c.Attempt, trunc(now)
+	u.State, u.Until, u.Run, u.Changed = uia.Pinned, time.Time{}, c.Run, trunc(now)
 	return nil
 }
 
@@ -93,7 +93,7 @@ func (m *model) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) er
 	switch {
 	case err != nil:
 		return err
-	case c.Attempt != u.Attempt, c.Attempt == 0:
+	case c.Run != u.Run, c.Run == 0:
 		return uia.ErrNotHeld
 	case u.State == uia.Held:
 		return nil
@@ -112,11 +112,11 @@ func (m *model) Commit(ctx context.Context, c uia.Claim, userID string, now time
 	switch {
 	case ctx.Err() == nil && userID == "":
 		return uia.ErrInvalid
-	case u != nil && u.State == uia.Spent && u.Attempt == c.Attempt && u.UserID == userID:
+	case u != nil && u.State == uia.Spent && u.Run == c.Run && u.UserID == userID:
 		return nil
 	case err != nil:
 		return err
-	case c.Attempt != u.Attempt, u.State == uia.Held:
+	case c.Run != u.Run, u.State == uia.Held:
 		return uia.ErrNotHeld
 	}
 	u.State, u.UserID, u.Changed = uia.Spent, userID, trunc(now)
@@ -130,7 +130,7 @@ func (m *model) Release(ctx context.Context, c uia.Claim) error {
 	switch {
 	case err != nil:
 		return err
-	case c.Attempt < u.Attempt, c.Attempt != u.Attempt && u.State == uia.Pinned:
+	case c.Run < u.Run, c.Run != u.Run && u.State == uia.Pinned:
 		return uia.ErrNotHeld
 	}
 	m.remove(1, func(o *modelUse) bool { return o == u })
@@ -224,7 +224,7 @@ func (m *model) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 		return uia.Record{}, uia.ErrConflict
 	}
 	r.Revision++
-	r.Claimed, r.Expires = trunc(r.Claimed), trunc(r.Expires)
+	r.LeaseEnd, r.Expires = trunc(r.LeaseEnd), trunc(r.Expires)
 	own := r
 	own.Data = bytes.Clone(r.Data)
 	m.records[r.Key] = own

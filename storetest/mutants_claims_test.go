@@ -88,7 +88,7 @@ func turns(from, to error) []mutant {
 }
 
 var claimMutants = slices.Concat([]mutant{
-	{"pins for attempt zero", beforePin(func(_ *broken, _ *modelUse, c *uia.Claim, _ *time.Time) { c.Attempt = max(1, c.Attempt) })},
+	{"pins for run zero", beforePin(func(_ *broken, _ *modelUse, c *uia.Claim, _ *time.Time) { c.Run = max(1, c.Run) })},
 	{"pins no hold that has lapsed", func(b *broken) {
 		b.pin = func(ctx context.Context, c uia.Claim, now time.Time) error {
 			if u := b.use(c.Token, c.Session); u != nil && lapsed(c.Token, now)(u) {
@@ -99,7 +99,7 @@ var claimMutants = slices.Concat([]mutant{
 	}},
 	{"does not pin twice", func(b *broken) {
 		b.pin = func(ctx context.Context, c uia.Claim, now time.Time) error {
-			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Pinned && u.Attempt == c.Attempt {
+			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Pinned && u.Run == c.Run {
 				return uia.ErrNotHeld
 			}
 			return b.model.Pin(ctx, c, now)
@@ -107,29 +107,29 @@ var claimMutants = slices.Concat([]mutant{
 	}},
 	{"pins what is pinned for nobody else", func(b *broken) {
 		b.pin = func(ctx context.Context, c uia.Claim, now time.Time) error {
-			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Pinned && u.Attempt < c.Attempt {
+			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Pinned && u.Run < c.Run {
 				return uia.ErrNotHeld
 			}
 			return b.model.Pin(ctx, c, now)
 		}
 	}},
-	{"pins for a lower attempt", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, _ *time.Time) {
+	{"pins for a lower run", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, _ *time.Time) {
 		if u.State != uia.Spent {
-			u.Attempt = min(u.Attempt, c.Attempt)
+			u.Run = min(u.Run, c.Run)
 		}
 	})},
-	{"pins what is held for the attempt that it bears", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, _ *time.Time) {
-		if u.State == uia.Held && c.Attempt == u.Attempt {
-			u.Attempt--
+	{"pins what is held for the run that it bears", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, _ *time.Time) {
+		if u.State == uia.Held && c.Run == u.Run {
+			u.Run--
 		}
 	})},
 	{"pins without moving Changed when it repeats", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, now *time.Time) {
-		if u.State == uia.Pinned && u.Attempt == c.Attempt {
+		if u.State == uia.Pinned && u.Run == c.Run {
 			*now = u.Changed
 		}
 	})},
-	{"pins without moving Changed for a later attempt", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, now *time.Time) {
-		if u.State == uia.Pinned && u.Attempt < c.Attempt {
+	{"pins without moving Changed for a later run", beforePin(func(_ *broken, u *modelUse, c *uia.Claim, now *time.Time) {
+		if u.State == uia.Pinned && u.Run < c.Run {
 			*now = u.Changed
 		}
 	})},
@@ -144,19 +144,19 @@ var claimMutants = slices.Concat([]mutant{
 		}
 	}},
 	{"looks at the clock to pin", beforePin(func(_ *broken, _ *modelUse, _ *uia.Claim, now *time.Time) { *now = time.Now() })},
-	{"unpins for any attempt", beforeUnpin(func(_ *broken, u *modelUse, c *uia.Claim, _, _ *time.Time) { c.Attempt = max(1, u.Attempt) })},
-	{"unpins for a later attempt", beforeUnpin(func(_ *broken, u *modelUse, c *uia.Claim, _, _ *time.Time) {
-		if c.Attempt > u.Attempt && u.State == uia.Pinned {
-			c.Attempt = u.Attempt
+	{"unpins for any run", beforeUnpin(func(_ *broken, u *modelUse, c *uia.Claim, _, _ *time.Time) { c.Run = max(1, u.Run) })},
+	{"unpins for a later run", beforeUnpin(func(_ *broken, u *modelUse, c *uia.Claim, _, _ *time.Time) {
+		if c.Run > u.Run && u.State == uia.Pinned {
+			c.Run = u.Run
 		}
 	})},
 	{"unpins for no longer than five minutes", beforeUnpin(func(_ *broken, _ *modelUse, _ *uia.Claim, until, now *time.Time) { *until = now.Add(5 * minute) })},
-	{"forgets the attempt when it unpins", func(b *broken) {
+	{"forgets the run when it unpins", func(b *broken) {
 		b.unpin = func(ctx context.Context, c uia.Claim, until, now time.Time) error {
 			err := b.model.Unpin(ctx, c, until, now)
 			b.first(ctx, c, func(u *modelUse) {
 				if u.State == uia.Held {
-					u.Attempt = 0
+					u.Run = 0
 				}
 			})
 			return err
@@ -181,7 +181,7 @@ var claimMutants = slices.Concat([]mutant{
 	}},
 	{"unpins what was never pinned", func(b *broken) {
 		b.unpin = func(ctx context.Context, c uia.Claim, until, now time.Time) error {
-			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Held && u.Attempt == 0 {
+			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Held && u.Run == 0 {
 				return nil
 			}
 			return b.model.Unpin(ctx, c, until, now)
@@ -217,18 +217,18 @@ var claimMutants = slices.Concat([]mutant{
 			return b.model.Unpin(ctx, c, until, now)
 		}
 	}},
-	{"commits for any attempt", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
+	{"commits for any run", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
 		if u.State == uia.Pinned {
-			c.Attempt = u.Attempt
+			c.Run = u.Run
 		}
 	})},
-	{"commits for a later attempt", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
-		if u.State == uia.Pinned && c.Attempt > u.Attempt {
-			c.Attempt = u.Attempt
+	{"commits for a later run", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
+		if u.State == uia.Pinned && c.Run > u.Run {
+			c.Run = u.Run
 		}
 	})},
 	{"commits what is held", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
-		if u.State == uia.Held && u.Attempt == c.Attempt {
+		if u.State == uia.Held && u.Run == c.Run {
 			u.State = uia.Pinned
 		}
 	})},
@@ -238,7 +238,7 @@ var claimMutants = slices.Concat([]mutant{
 				if b.use(c.Token, c.Session) == nil && b.token(c.Token) != nil && ctx.Err() == nil && user != "" {
 					b.add(uia.Hold{Token: c.Token, Session: c.Session}, now)
 					u := b.use(c.Token, c.Session)
-					u.State, u.Attempt = uia.Pinned, c.Attempt
+					u.State, u.Run = uia.Pinned, c.Run
 				}
 			})
 			return b.model.Commit(ctx, c, user, now)
@@ -258,9 +258,9 @@ var claimMutants = slices.Concat([]mutant{
 			*user = u.UserID
 		}
 	})},
-	{"commits a second time for another attempt", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
+	{"commits a second time for another run", beforeCommit(func(_ *broken, u *modelUse, c *uia.Claim, _ *string, _ *time.Time) {
 		if u.State == uia.Spent {
-			c.Attempt = u.Attempt
+			c.Run = u.Run
 		}
 	})},
 	{"moves Changed when a commit is repeated", func(b *broken) {
@@ -274,12 +274,12 @@ var claimMutants = slices.Concat([]mutant{
 			return err
 		}
 	}},
-	{"forgets the attempt that committed", func(b *broken) {
+	{"forgets the run that committed", func(b *broken) {
 		b.commit = func(ctx context.Context, c uia.Claim, user string, now time.Time) error {
 			err := b.model.Commit(ctx, c, user, now)
 			b.first(ctx, c, func(u *modelUse) {
 				if u.State == uia.Spent {
-					u.Attempt = 0
+					u.Run = 0
 				}
 			})
 			return err
@@ -307,28 +307,28 @@ var claimMutants = slices.Concat([]mutant{
 		}
 	})},
 	{"releases what is spent", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
-		if u.State == uia.Spent && u.Attempt == c.Attempt {
+		if u.State == uia.Spent && u.Run == c.Run {
 			u.State = uia.Pinned
 		}
 	})},
-	{"releases for any attempt", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
+	{"releases for any run", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
 		if u.State != uia.Spent {
-			c.Attempt = u.Attempt
+			c.Run = u.Run
 		}
 	})},
-	{"releases what is pinned for a later attempt", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
-		if u.State == uia.Pinned && c.Attempt > u.Attempt {
-			c.Attempt = u.Attempt
+	{"releases what is pinned for a later run", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
+		if u.State == uia.Pinned && c.Run > u.Run {
+			c.Run = u.Run
 		}
 	})},
-	{"releases what is held for a lower attempt", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
-		if u.State == uia.Held && c.Attempt < u.Attempt {
-			c.Attempt = u.Attempt
+	{"releases what is held for a lower run", beforeRelease(func(_ *broken, u *modelUse, c *uia.Claim) {
+		if u.State == uia.Held && c.Run < u.Run {
+			c.Run = u.Run
 		}
 	})},
-	{"releases a hold only for the attempt that it bears", func(b *broken) {
+	{"releases a hold only for the run that it bears", func(b *broken) {
 		b.release = func(ctx context.Context, c uia.Claim) error {
-			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Held && u.Attempt != c.Attempt {
+			if u := b.use(c.Token, c.Session); u != nil && u.State == uia.Held && u.Run != c.Run {
 				return uia.ErrNotHeld
 			}
 			return b.model.Release(ctx, c)
@@ -338,7 +338,7 @@ var claimMutants = slices.Concat([]mutant{
 		b.release = func(ctx context.Context, c uia.Claim) error {
 			var held bool
 			b.first(ctx, c, func(u *modelUse) {
-				if held = u.State == uia.Held && c.Attempt >= u.Attempt; held {
+				if held = u.State == uia.Held && c.Run >= u.Run; held {
 					u.Until = at(-1000 * day)
 				}
 			})
@@ -354,7 +354,7 @@ var claimMutants = slices.Concat([]mutant{
 	{"pins the session's uses of all tokens", beforePin(func(b *broken, u *modelUse, c *uia.Claim, _ *time.Time) {
 		for _, o := range b.uses {
 			if o.Session == u.Session && o.State == uia.Held && o != u {
-				o.State, o.Attempt = uia.Pinned, c.Attempt
+				o.State, o.Run = uia.Pinned, c.Run
 			}
 		}
 	})},

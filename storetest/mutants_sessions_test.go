@@ -48,7 +48,7 @@ var sessionMutants = []mutant{
 		}
 	}},
 	{"hands out its own data when it saves", editsSaved(func(kept, returned *uia.Record, _ uia.Record) { returned.Data = kept.Data })},
-	{"keeps nanoseconds of a record", editsSaved(func(kept, _ *uia.Record, given uia.Record) { kept.Claimed = given.Claimed.UTC() })},
+	{"keeps nanoseconds of a record", editsSaved(func(kept, _ *uia.Record, given uia.Record) { kept.LeaseEnd = given.LeaseEnd.UTC() })},
 	{"returns nanoseconds of a record", editsSaved(func(_, returned *uia.Record, given uia.Record) { returned.Expires = given.Expires })},
 	{"looks at the clock to load", func(b *broken) {
 		b.loadSession = func(ctx context.Context, key string, _ time.Time) (uia.Record, error) {
@@ -60,7 +60,7 @@ var sessionMutants = []mutant{
 	})},
 	{"keeps 64 KiB of data", editsSaved(func(kept, _ *uia.Record, _ uia.Record) { kept.Data = kept.Data[:min(len(kept.Data), 1<<16)] })},
 	{"forgets the owner", editsSaved(func(kept, _ *uia.Record, _ uia.Record) { kept.Owner = "" })},
-	{"has 32 bits for an attempt", editsSaved(func(kept, _ *uia.Record, _ uia.Record) { kept.Attempt = int64(int32(kept.Attempt)) })},
+	{"has 32 bits for a run", editsSaved(func(kept, _ *uia.Record, _ uia.Record) { kept.Run = int64(int32(kept.Run)) })},
 	{"makes no difference between keys of one length", func(b *broken) {
 		editsRecord(func(_ *broken, r *uia.Record, _ *time.Time) { r.Key = "k" })(b)
 	}},
@@ -254,7 +254,7 @@ var raceMutants = []mutant{
 			var u uia.Use
 			b.first(ctx, c, func(m *modelUse) { u = m.Use })
 			gosched()
-			if u.State == uia.Pinned && u.Attempt == c.Attempt && user != "" {
+			if u.State == uia.Pinned && u.Run == c.Run && user != "" {
 				b.first(ctx, c, func(m *modelUse) { m.State, m.UserID, m.Changed = uia.Spent, user, trunc(now) })
 				return nil
 			}

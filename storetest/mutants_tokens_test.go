@@ -31,7 +31,7 @@ func mutants() []mutant {
 // facesStorms reports whether the mutant is put through the cases that race many
 // callers. They take their time, and most mutants do without locks.
 func (m mutant) facesStorms() bool {
-	return m.name == "disregards lapsed holds without deleting them" || m.name == "commits for any attempt" ||
+	return m.name == "disregards lapsed holds without deleting them" || m.name == "commits for any run" ||
 		slices.ContainsFunc(raceMutants, func(r mutant) bool { return r.name == m.name })
 }
 
@@ -396,11 +396,11 @@ var tokenMutants = []mutant{
 		}
 	})},
 	{"loses all tokens in a restart", func(b *broken) { b.restarted = func() { b.tokens = nil } }},
-	{"loses attempts in a restart", func(b *broken) {
+	{"loses runs in a restart", func(b *broken) {
 		b.restarted = func() {
 			for _, u := range b.uses {
 				if u.State == uia.Held {
-					u.Attempt = 0
+					u.Run = 0
 				}
 			}
 		}

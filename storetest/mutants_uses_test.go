@@ -229,9 +229,9 @@ var holdMutants = []mutant{
 			return b.model.Token(ctx, v, now)
 		}
 	}},
-	{"forgets the attempt when a hold is renewed", beforeReserve(func(b *broken, h *uia.Hold, _ *time.Time) {
+	{"forgets the run when a hold is renewed", beforeReserve(func(b *broken, h *uia.Hold, _ *time.Time) {
 		if u := b.use(h.Token, h.Session); u != nil && u.State == uia.Held {
-			u.Attempt = 0
+			u.Run = 0
 		}
 	})},
 }

@@ -155,7 +155,7 @@ var reserveCases = []promise{{
 	},
 }, {
 	name: "two-tokens-in-one-session",
-	says: "Claim names the use that a session has of a token, and the attempt in whose name it is asked for.",
+	says: "Claim names the use that a session has of a token, and the run in whose name it is asked for.",
 	test: func(k *kit) {
 		k.limited("t", 1)
 		k.limited("u", 1)

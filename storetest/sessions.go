@@ -19,13 +19,13 @@ var sessionCases = []promise{{
 		}
 		for i, r := range []uia.Record{
 			{State: uia.Open, Expires: at(hour)},
-			{State: uia.Running, Attempt: 3, Owner: "nonce", Claimed: at(minute), Expires: at(hour), Data: all},
-			{State: uia.Done, Attempt: 1 << 40, Owner: "~", Expires: at(100 * 365 * day), Data: bytes.Repeat([]byte{0xff}, 1<<20)},
+			{State: uia.Running, Run: 3, Owner: "nonce", LeaseEnd: at(minute), Expires: at(hour), Data: all},
+			{State: uia.Done, Run: 1 << 40, Owner: "~", Expires: at(100 * 365 * day), Data: bytes.Repeat([]byte{0xff}, 1<<20)},
 		} {
 			r.Key = fmt.Sprint("register.", i)
 			r.Revision = k.save(r, 0).Revision
 			k.same("record", k.load(r.Key, 0), r)
-			r.Owner, r.Data, r.Attempt = "other", nil, r.Attempt+1
+			r.Owner, r.Data, r.Run = "other", nil, r.Run+1
 			r.Revision = k.save(r, 0).Revision
 			k.same("record", k.load(r.Key, 0), r)
 		}
@@ -78,7 +78,7 @@ var sessionCases = []promise{{
 	name: "record-created",
 	says: "Revision 0 creates: there must be no record, or an expired one, which it replaces.",
 	test: func(k *kit) {
-		r := uia.Record{Key: "k", State: uia.Open, Expires: at(hour), Data: []byte("first"), Owner: "o", Attempt: 4}
+		r := uia.Record{Key: "k", State: uia.Open, Expires: at(hour), Data: []byte("first"), Owner: "o", Run: 4}
 		k.save(r, 0)
 		r.Revision = k.save(uia.Record{Key: "k", Revision: 1, State: uia.Open, Expires: at(hour)}, 0).Revision
 		k.same("revision", r.Revision, 2)

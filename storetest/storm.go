@@ -25,7 +25,7 @@ var stormCases = []promise{{
 	test: func(k *kit) { k.storm(storm{sessions: 24, owners: 1, limit: 7, skew: hour}) },
 }, {
 	name: "storm-with-several-owners",
-	says: "A use bears the attempt that pinned it last, and refuses whoever comes with a lower one.",
+	says: "A use bears the run that pinned it last, and refuses whoever comes with a lower one.",
 	test: func(k *kit) { k.storm(storm{sessions: 10, owners: 3, limit: 4, skew: hour}) },
 }, {
 	name: "race-for-one-session",
@@ -39,14 +39,14 @@ var stormCases = []promise{{
 		})
 		k.rows("t", "a held #0 1m0s")
 		k.race(8, func(i int) {
-			err := k.Pin(k.ctx, uia.Claim{Token: "t", Session: "a", Attempt: int64(i + 1)}, at(0))
+			err := k.Pin(k.ctx, uia.Claim{Token: "t", Session: "a", Run: int64(i + 1)}, at(0))
 			if err != nil && !errors.Is(err, uia.ErrNotHeld) {
 				k.Errorf("Pin: %v", err)
 			}
 		})
 		k.rows("t", "a pinned #8")
 		k.once(8, uia.ErrSpent, func(i int) error {
-			return k.Commit(k.ctx, uia.Claim{Token: "t", Session: "a", Attempt: 8}, fmt.Sprint("@", i), at(0))
+			return k.Commit(k.ctx, uia.Claim{Token: "t", Session: "a", Run: 8}, fmt.Sprint("@", i), at(0))
 		})
 		k.counts("t", 0, 0, 1)
 	},
@@ -165,7 +165,7 @@ func (k *kit) storm(o storm) {
 	k.Helper()
 	k.limited("t", o.limit)
 	var accounts sync.Map // session to user
-	attempts := make([]atomic.Int64, o.sessions)
+	runs := make([]atomic.Int64, o.sessions)
 	stop := make(chan struct{})
 	var admin sync.WaitGroup
 	admin.Go(func() { // is no reason for a registration to fail
@@ -193,7 +193,7 @@ func (k *kit) storm(o storm) {
 			now = now.Add(rand.N(2*o.skew) - o.skew)
 		}
 		n := i % o.sessions
-		own := owner{k: k, rnd: r, now: now, limit: o.limit, alone: o.owners == 1, session: fmt.Sprint("session", n), attempts: &attempts[n]}
+		own := owner{k: k, rnd: r, now: now, limit: o.limit, alone: o.owners == 1, session: fmt.Sprint("session", n), runs: &runs[n]}
 		user, err := own.register(k.ctx)
 		if err != nil {
 			k.Errorf("session %d: %v", n, err)
@@ -226,13 +226,13 @@ func (k *kit) storm(o storm) {
 
 // owner is one of those who run a session's registration.
 type owner struct {
-	k        *kit
-	rnd      *rand.Rand
-	now      time.Time
-	limit    int64
-	alone    bool // the session's only owner
-	session  string
-	attempts *atomic.Int64
+	k       *kit
+	rnd     *rand.Rand
+	now     time.Time
+	limit   int64
+	alone   bool // the session's only owner
+	session string
+	runs    *atomic.Int64
 }
 
 // register goes on until the session has its account (it returns the user if it
@@ -255,14 +255,14 @@ func (o *owner) register(ctx context.Context) (user string, err error) {
 			return "", fmt.Errorf("the token has %d uses pending and %d completed of %d", t.Pending, t.Completed, o.limit)
 		}
 		runtime.Gosched()
-		claim := uia.Claim{Token: "t", Session: o.session, Attempt: o.attempts.Load()}
+		claim := uia.Claim{Token: "t", Session: o.session, Run: o.runs.Load()}
 		if o.rnd.IntN(4) == 0 {
 			if err := o.k.Release(ctx, claim); !o.expected(err) {
 				return "", fmt.Errorf("Release: %w", err)
 			}
 			continue
 		}
-		claim.Attempt = o.attempts.Add(1)
+		claim.Run = o.runs.Add(1)
 		if err := o.k.Pin(ctx, claim, o.now); err != nil {
 			if !o.expected(err) {
 				return "", fmt.Errorf("Pin: %w", err)
@@ -273,7 +273,7 @@ func (o *owner) register(ctx context.Context) (user string, err error) {
 			runtime.Gosched()
 		}
 		what := o.rnd.IntN(4)
-		switch user := fmt.Sprintf("@%s-%d", o.session, claim.Attempt); what {
+		switch user := fmt.Sprintf("@%s-%d", o.session, claim.Run); what {
 		case 0:
 			err = o.k.Unpin(ctx, claim, o.now.Add(time.Duration(o.rnd.IntN(3))*minute), o.now)
 		case 1:

@@ -109,11 +109,11 @@ var useCases = []promise{{
 		}
 		uses, err := k.PinnedUses(k.ctx, at(hour), 2)
 		k.outcome(err, "PinnedUses").ok()
-		k.same("the use", uses[1], uia.Use{Token: "u", Session: "a", State: uia.Pinned, Attempt: 7, Made: at(0), Changed: at(2 * minute)})
+		k.same("the use", uses[1], uia.Use{Token: "u", Session: "a", State: uia.Pinned, Run: 7, Made: at(0), Changed: at(2 * minute)})
 	},
 }, {
 	name: "pin-moves-changed",
-	says: "A Pin moves Changed, also when it repeats an attempt.",
+	says: "A Pin moves Changed, also when it repeats a run.",
 	test: func(k *kit) {
 		k.create(uia.Token{Value: "t"}).ok()
 		k.pinned("t", "a", "b")

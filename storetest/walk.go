@@ -61,12 +61,12 @@ func (w *walker) step() {
 	now := at(w.now)
 	token := pick(w, "t", "u", "~")
 	session := pick(w, "a", "b", "c", "d")
-	// Claims name mostly a use that there is, and the attempt that it bears or the
+	// Claims name mostly a use that there is, and the run that it bears or the
 	// next one, or nearly all of them would be refused.
-	claim := uia.Claim{Token: token, Session: session, Attempt: int64(1 + w.rnd.IntN(3))}
+	claim := uia.Claim{Token: token, Session: session, Run: int64(1 + w.rnd.IntN(3))}
 	if n := len(w.model.uses); n > 0 && w.rnd.IntN(5) > 0 {
 		u := w.model.uses[w.rnd.IntN(n)]
-		claim = uia.Claim{Token: u.Token, Session: u.Session, Attempt: max(1, u.Attempt+pick(w, int64(0), 0, 1))}
+		claim = uia.Claim{Token: u.Token, Session: u.Session, Run: max(1, u.Run+pick(w, int64(0), 0, 1))}
 	}
 	until := now.Add(pick(w, -minute, 0, milli, minute, 10*minute))
 	var call string

@@ -79,8 +79,8 @@ func newStages(t *testing.T, typ string) *homeserver {
 	mux.Handle(uia.FallbackPath, pages)
 	mux.Handle("/confirm", email.Confirm(pages))
 	mux.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
-		engine.Serve(w, r, uia.Caller{Operation: "op", Subject: "@alice:example.org"}, func(context.Context, *uia.Session) (uia.Result, error) {
-			return uia.Result{}, nil
+		engine.Serve(w, r, uia.Caller{Operation: "op", Subject: "@alice:example.org"}, func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, nil
 		})
 	})
 	mux.HandleFunc("GET /landed", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<!DOCTYPE html><title>landed</title>") })

@@ -103,9 +103,9 @@ func newServer(t require.TestingT, anyOrder bool) *server {
 	require.NoError(t, err)
 	s.mux.Handle(uia.FallbackPath, pages)
 	s.mux.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
-		s.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: alice}, func(context.Context, *uia.Session) (uia.Result, error) {
+		s.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: alice}, func(context.Context, *uia.Session) (uia.Effect, error) {
 			s.runs++
-			return uia.Result{UserID: alice}, nil
+			return uia.Effect{UserID: alice}, nil
 		})
 	})
 	return s

@@ -144,7 +144,7 @@ func (s *Server) Hold(token, session string, at time.Time) uia.Claim {
 	s.T.Helper()
 	err := s.Store.Reserve(context.Background(), uia.Hold{Token: token, Session: session, Until: at.Add(10 * time.Minute)}, at)
 	require.NoError(s.T, err)
-	return uia.Claim{Token: token, Session: session, Attempt: 1}
+	return uia.Claim{Token: token, Session: session, Run: 1}
 }
 
 // All returns the whole of what the store has, to see that nothing was written.

@@ -51,7 +51,7 @@ func fillTokens(b *testing.B, be backend) *sqlstore.Store {
 		require.NoError(b, s.CreateTokens(ctx, tokens...))
 	}
 	for _, q := range []string{
-		`INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+		`INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 			SELECT 'register.' || token, token, id, 3, created, 2, '@' || token || ':test', created, created FROM uia_tokens WHERE id % 10 = 3`,
 		`UPDATE uia_tokens SET taken = 1 WHERE id % 10 = 3`,
 	} {

@@ -30,7 +30,7 @@ type app struct {
 // appConfig is what a test may want to change.
 type appConfig struct {
 	Secret   []byte
-	ClaimTTL time.Duration
+	LeaseTTL time.Duration
 	Skew     time.Duration // how far this process's clock is ahead
 	Log      *slog.Logger
 }
@@ -48,41 +48,41 @@ func newApp(store *sqlstore.Store, accounts *sql.DB, c appConfig) (*app, error) 
 	var err error
 	a.engine, err = uia.New(uia.Config{
 		Secret: c.Secret, Stages: []uia.Stage{&uia.TokenStage{Store: store}}, Operations: []uia.Operation{op},
-		Sessions: store, SessionTTL: 4 * time.Hour, ClaimTTL: c.ClaimTTL, Logger: c.Log,
+		Sessions: store, SessionTTL: 4 * time.Hour, LeaseTTL: c.LeaseTTL, Logger: c.Log,
 		Now: func() time.Time { return time.Now().Add(c.Skew) },
 	})
 	return a, err
 }
 
 // create makes the account, at most one for each session key.
-func (a *app) create(ctx context.Context, s *uia.Session) (uia.Result, error) {
+func (a *app) create(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 	var name string
 	if _, err := s.Param("username", &name); err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	token, ok := s.Token()
 	if !ok {
-		return uia.Result{}, errors.New("no token")
+		return uia.Effect{}, errors.New("no token")
 	}
 	user := "@" + name + ":test"
 	const insert = `INSERT INTO accounts (key, user_id, token) VALUES ($1, $2, $3)`
 	if tx, ok := a.store.Tx(ctx); ok {
 		if _, err := tx.ExecContext(ctx, insert, s.Key, user, token.Token); err != nil {
-			return uia.Result{}, err
+			return uia.Effect{}, err
 		}
-		return uia.Result{UserID: user, Body: map[string]string{"user_id": user, "access_token": "access-" + name}}, nil
+		return uia.Effect{UserID: user, Body: map[string]string{"user_id": user, "access_token": "access-" + name}}, nil
 	}
 	if _, err := a.accounts.ExecContext(ctx, insert+` ON CONFLICT (key) DO NOTHING`, s.Key, user, token.Token); err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	var made sql.NullString
 	if err := a.accounts.QueryRowContext(ctx, `SELECT user_id FROM accounts WHERE key = $1`, s.Key).Scan(&made); err != nil {
-		return uia.Result{}, err
+		return uia.Effect{}, err
 	}
 	if !made.Valid {
-		return uia.Result{}, uia.NewError(http.StatusBadRequest, spec.Unknown("too late"))
+		return uia.Effect{}, uia.NewError(http.StatusBadRequest, spec.Unknown("too late"))
 	}
-	return uia.Result{UserID: made.String, Body: map[string]string{"user_id": made.String, "access_token": "access-" + name}}, nil
+	return uia.Effect{UserID: made.String, Body: map[string]string{"user_id": made.String, "access_token": "access-" + name}}, nil
 }
 
 // resolve tells whether the account exists, and if not makes sure that it never

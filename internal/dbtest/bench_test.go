@@ -33,8 +33,8 @@ func storeWork(s *sqlstore.Store) work {
 		if _, err := s.Token(ctx, token, now); err != nil {
 			return err
 		}
-		claim := uia.Claim{Token: token, Session: key, Attempt: 2}
-		r := uia.Record{Key: key, State: uia.Running, Attempt: 2, Owner: "owner", Expires: now.Add(time.Hour), Claimed: now.Add(time.Minute), Data: data}
+		claim := uia.Claim{Token: token, Session: key, Run: 2}
+		r := uia.Record{Key: key, State: uia.Running, Run: 2, Owner: "owner", Expires: now.Add(time.Hour), LeaseEnd: now.Add(time.Minute), Data: data}
 		var saved uia.Record
 		err := s.Group(ctx, func(ctx context.Context) (err error) {
 			if err = s.Reserve(ctx, uia.Hold{Token: token, Session: key, Until: now.Add(time.Minute)}, now); err != nil {

@@ -44,7 +44,7 @@ type farmOptions struct {
 	workers  int
 	skew     time.Duration // the clocks are ahead by up to this
 	apart    bool          // accounts in a database of their own
-	claimTTL time.Duration
+	leaseTTL time.Duration
 	conns    int
 	dsn      string // instead of a fresh database of the backend
 }
@@ -55,7 +55,7 @@ func newFarm(t *testing.T, b backend, o farmOptions) *farm {
 	if dsn == "" {
 		dsn = b.dsn(t)
 	}
-	f := &farm{t: t, config: workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, ClaimTTL: o.claimTTL, Conns: max(o.conns, 8)}}
+	f := &farm{t: t, config: workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, LeaseTTL: o.leaseTTL, Conns: max(o.conns, 8)}}
 	f.told = map[string]string{}
 	f.db, f.store = b.open(t, dsn)
 	require.NoError(t, f.store.Migrate(t.Context()))

@@ -31,7 +31,7 @@ func groupCases() (cases []groupCase) {
 	for _, token := range []string{"free", "one left", "any number", "exhausted", "lapsed hold of another", "expired", "revoked", "deleted", "absent"} {
 		for _, own := range []string{"none", "held", "lapsed", "pinned", "spent"} {
 			for _, record := range []string{"none", "expired", "open", "other revision"} {
-				for _, calls := range []string{"hold, save", "hold, claim", "hold, claim, pin", "hold, look, claim, pin", "hold, claim, look, pin", "claim, pin", "hold, claim, pin of another", "hold", "save, hold", "hold both, claim, pin"} {
+				for _, calls := range []string{"hold, save", "hold, lease", "hold, lease, pin", "hold, look, lease, pin", "hold, lease, look, pin", "lease, pin", "hold, lease, pin of another", "hold", "save, hold", "hold both, lease, pin"} {
 					if own == "none" || token != "absent" {
 						cases = append(cases, groupCase{token, own, record, calls})
 					}
@@ -45,7 +45,7 @@ func groupCases() (cases []groupCase) {
 // arrange brings a store into the case's state. Values are the case's own, so that
 // many cases share a database.
 func (c groupCase) arrange(ctx context.Context, s uia.Store, id string) error {
-	claim := func(session string) uia.Claim { return uia.Claim{Token: id, Session: session, Attempt: 1} }
+	claim := func(session string) uia.Claim { return uia.Claim{Token: id, Session: session, Run: 1} }
 	reserve := func(session string, until time.Duration) error {
 		return s.Reserve(ctx, uia.Hold{Token: id, Session: session, Until: t0.Add(until)}, t0.Add(-time.Hour))
 	}
@@ -124,7 +124,7 @@ func (c groupCase) act(ctx context.Context, s uia.Store, id string) error {
 	hold := holdOf(id)
 	save := func(state uia.RecordState) func() error {
 		return func() error {
-			r := uia.Record{Key: id, State: state, Attempt: 2, Owner: "new", Claimed: t0.Add(time.Minute), Expires: t0.Add(time.Hour), Data: []byte("new")}
+			r := uia.Record{Key: id, State: state, Run: 2, Owner: "new", LeaseEnd: t0.Add(time.Minute), Expires: t0.Add(time.Hour), Data: []byte("new")}
 			switch c.record {
 			case "open":
 				r.Revision = 1
@@ -137,7 +137,7 @@ func (c groupCase) act(ctx context.Context, s uia.Store, id string) error {
 	}
 	pin := func(token string) func() error {
 		return func() error {
-			return s.Pin(ctx, uia.Claim{Token: token, Session: id, Attempt: 2}, t0.Add(time.Second))
+			return s.Pin(ctx, uia.Claim{Token: token, Session: id, Run: 2}, t0.Add(time.Second))
 		}
 	}
 	look := func() error {
@@ -150,14 +150,14 @@ func (c groupCase) act(ctx context.Context, s uia.Store, id string) error {
 	calls := map[string][]func() error{
 		"hold":                        {hold},
 		"hold, save":                  {hold, save(uia.Open)},
-		"hold, claim":                 {hold, save(uia.Running)},
-		"hold, claim, pin":            {hold, save(uia.Running), pin(id)},
-		"hold, look, claim, pin":      {hold, look, save(uia.Running), pin(id)},
-		"hold, claim, look, pin":      {hold, save(uia.Running), look, pin(id)},
-		"claim, pin":                  {save(uia.Running), pin(id)},
-		"hold, claim, pin of another": {hold, save(uia.Running), pin(id + "-other")},
+		"hold, lease":                 {hold, save(uia.Running)},
+		"hold, lease, pin":            {hold, save(uia.Running), pin(id)},
+		"hold, look, lease, pin":      {hold, look, save(uia.Running), pin(id)},
+		"hold, lease, look, pin":      {hold, save(uia.Running), look, pin(id)},
+		"lease, pin":                  {save(uia.Running), pin(id)},
+		"hold, lease, pin of another": {hold, save(uia.Running), pin(id + "-other")},
 		"save, hold":                  {save(uia.Open), hold},
-		"hold both, claim, pin":       {holdOf(id + "-other"), hold, save(uia.Running), pin(id)},
+		"hold both, lease, pin":       {holdOf(id + "-other"), hold, save(uia.Running), pin(id)},
 	}
 	for _, call := range calls[c.calls] {
 		if err := call(); err != nil {
@@ -257,12 +257,12 @@ func TestGroupRace(t *testing.T) {
 						pinned++
 					}
 				}
-				var claims int64
+				var begun int64
 				for i := range won {
 					assert.LessOrEqual(t, won[i].Load(), int64(1), "one request of a session may begin")
-					claims += won[i].Load()
+					begun += won[i].Load()
 				}
-				assert.Equal(t, allowed, claims, "sessions that have begun")
+				assert.Equal(t, allowed, begun, "sessions that have begun")
 				assert.Equal(t, allowed, pinned, "pinned uses")
 				assert.Len(t, page.Uses, int(allowed))
 			}
@@ -276,10 +276,10 @@ func begin(ctx context.Context, s *sqlstore.Store, token, session, owner string)
 		if err := s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: t0.Add(time.Hour)}, t0); err != nil {
 			return err
 		}
-		r := uia.Record{Key: session, State: uia.Running, Attempt: 2, Owner: owner, Claimed: t0.Add(time.Minute), Expires: t0.Add(time.Hour)}
+		r := uia.Record{Key: session, State: uia.Running, Run: 2, Owner: owner, LeaseEnd: t0.Add(time.Minute), Expires: t0.Add(time.Hour)}
 		if _, err := s.SaveSession(ctx, r, t0); err != nil {
 			return err
 		}
-		return s.Pin(ctx, uia.Claim{Token: token, Session: session, Attempt: 2}, t0)
+		return s.Pin(ctx, uia.Claim{Token: token, Session: session, Run: 2}, t0)
 	})
 }

@@ -24,7 +24,7 @@ const (
 // linearState is what one token's sessions have: nothing, or a use in a state.
 type linearState [linearSessions]uia.UseState
 
-// unpinned is a held use that bears the attempt.
+// unpinned is a held use that bears the run.
 const unpinned = uia.Spent + 1
 
 func (s linearState) count() (pending, completed int64) {
@@ -50,7 +50,7 @@ type linearOutput struct {
 }
 
 // linearModel says what each call does when nothing happens at the same time. No
-// hold lapses, and every attempt is the first.
+// hold lapses, and every run is the first.
 var linearModel = porcupine.Model{
 	Init: func() any { return linearState{} },
 	Step: func(state, input, output any) (bool, any) {
@@ -121,7 +121,7 @@ func history(t *testing.T, s uia.Store, token string) []porcupine.Operation {
 				calls := []string{"Token", "Reserve", "Reserve", "Reserve", "Pin", "Pin", "Unpin", "Commit", "Release", "Release"}
 				in := linearInput{calls[rand.IntN(len(calls))], rand.IntN(linearSessions)}
 				session := fmt.Sprint("s", in.session)
-				claim := uia.Claim{Token: token, Session: session, Attempt: 1}
+				claim := uia.Claim{Token: token, Session: session, Run: 1}
 				var tok uia.Token
 				var err error
 				called := time.Since(start)

@@ -117,8 +117,8 @@ func TestUpgrade(t *testing.T) {
 					Created: t0, CreatedBy: "@admin:test", Pending: 2, Completed: 1, LastUsed: t0.Add(3 * time.Second),
 				}, got)
 				require.ErrorIs(t, s.Release(ctx, uia.Claim{Token: "invite", Session: "register.spent"}), uia.ErrSpent)
-				require.NoError(t, s.Commit(ctx, uia.Claim{Token: "invite", Session: "register.pinned", Attempt: 2}, "@b:test", now))
-				require.NoError(t, s.Pin(ctx, uia.Claim{Token: "invite", Session: "register.held", Attempt: 2}, now))
+				require.NoError(t, s.Commit(ctx, uia.Claim{Token: "invite", Session: "register.pinned", Run: 2}, "@b:test", now))
+				require.NoError(t, s.Pin(ctx, uia.Claim{Token: "invite", Session: "register.held", Run: 2}, now))
 				r, err := s.LoadSession(ctx, "register.spent", now)
 				require.NoError(t, err)
 				assert.Equal(t, []byte("sealed"), r.Data)

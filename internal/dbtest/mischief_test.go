@@ -14,8 +14,8 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// claimTTL is how long a claim lasts where processes are killed and stalled.
-const claimTTL = 400 * time.Millisecond
+// leaseTTL is how long a lease lasts where processes are killed and stalled.
+const leaseTTL = 400 * time.Millisecond
 
 // TestKilled kills worker processes at random moments while they register.
 func TestKilled(t *testing.T) {
@@ -26,12 +26,12 @@ func TestKilled(t *testing.T) {
 }
 
 // TestStalled stops worker processes at random moments for longer than their
-// claims last, so that each comes back after others have taken its work over.
+// leases last, so that each comes back after others have taken its work over.
 func TestStalled(t *testing.T) {
 	mischief(t, size(200, 20), func(w *worker) error {
 		w.signal(syscall.SIGSTOP)
 		defer w.signal(syscall.SIGCONT)
-		return wait(w.f.t.Context(), claimTTL+rand.N(claimTTL))
+		return wait(w.f.t.Context(), leaseTTL+rand.N(leaseTTL))
 	})
 }
 
@@ -50,7 +50,7 @@ func mischief(t *testing.T, times int, harm func(*worker) error) {
 		{"mattn-accounts-apart", sqlite("sqlite3"), farmOptions{workers: 3, apart: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.options.claimTTL = claimTTL
+			c.options.leaseTTL = leaseTTL
 			f := newFarm(t, c.backend, c.options)
 			// What those leave who give up is decided by Recover alone.
 			f.fickle = true

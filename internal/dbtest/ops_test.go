@@ -37,7 +37,7 @@ func BenchmarkOps(b *testing.B) {
 				})
 				r := uia.Record{Key: key, State: uia.Running, Data: data, Expires: t0.Add(time.Hour)}
 				time1("4save", func() error { var err error; r, err = s.SaveSession(ctx, r, t0); return err })
-				cl := uia.Claim{Token: "t", Session: key, Attempt: 2}
+				cl := uia.Claim{Token: "t", Session: key, Run: 2}
 				time1("5pin", func() error { return s.Pin(ctx, cl, t0) })
 				time1("6commit", func() error { return s.Commit(ctx, cl, "@u", t0) })
 				time1("7save", func() error { _, err := s.SaveSession(ctx, r, t0); return err })

@@ -51,9 +51,9 @@ func TestReserveStorm(t *testing.T) {
 							assert.LessOrEqual(t, tok.Pending+tok.Completed, allowed)
 							assert.GreaterOrEqual(t, tok.Pending+tok.Completed, int64(1))
 						}
-						err = s.Pin(ctx, uia.Claim{Token: token, Session: session, Attempt: 1}, now)
+						err = s.Pin(ctx, uia.Claim{Token: token, Session: session, Run: 1}, now)
 						if err == nil {
-							err = s.Commit(ctx, uia.Claim{Token: token, Session: session, Attempt: 1}, "@"+session, now)
+							err = s.Commit(ctx, uia.Claim{Token: token, Session: session, Run: 1}, "@"+session, now)
 						}
 						if !errors.Is(err, uia.ErrSpent) {
 							assert.NoError(t, err)

@@ -58,7 +58,7 @@ func fill(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, n int) {
 			'label' || (i %% 1000), 1700000000000 - (i * 104729 %% 999983), '' FROM s WHERE 1 = 1`,
 		`INSERT INTO uia_tokens (token, uses_allowed, taken, expires, revoked, label, created, created_by)
 			VALUES ('big', 9223372036854775807, %d, 9223372036854775807, 0, 'few', 1700000000000, '')`,
-		numbers + `INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+		numbers + `INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 			SELECT 'register.' || i, 'big', (SELECT id FROM uia_tokens WHERE token = 'big'), 3, 1600000000000 + i, 2, '@u' || i, 1600000000000 + i, 1600000000000 + i
 			FROM s WHERE 1 = 1`,
 	} {
@@ -78,7 +78,7 @@ func newScale(t *testing.T, s *sqlstore.Store) *scale { return &scale{t: t, s: s
 // step registers once and asks for the token once.
 func (m *scale) step(i int) {
 	ctx, now := m.t.Context(), t0.Add(time.Duration(i)*time.Second)
-	claim := uia.Claim{Token: "big", Session: fmt.Sprintf("register.step%040d", i), Attempt: 2}
+	claim := uia.Claim{Token: "big", Session: fmt.Sprintf("register.step%040d", i), Run: 2}
 	m.register.time(func() {
 		err := m.s.Reserve(ctx, uia.Hold{Token: claim.Token, Session: claim.Session, Until: now.Add(time.Hour)}, now)
 		require.NoError(m.t, err)

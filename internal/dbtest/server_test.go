@@ -54,7 +54,7 @@ func TestServerKilled(t *testing.T) {
 	for _, driver := range []string{"pgx", "postgres"} {
 		t.Run(driver, func(t *testing.T) {
 			s := ownServer(t, "fsync=off")
-			f := newFarm(t, s.on(driver), farmOptions{workers: 2, claimTTL: 2 * claimTTL, apart: driver == "pgx"})
+			f := newFarm(t, s.on(driver), farmOptions{workers: 2, leaseTTL: 2 * leaseTTL, apart: driver == "pgx"})
 			f.fickle = true
 			allowed := f.load(12, func(ctx context.Context) {
 				for range size(20, 2) {
@@ -102,7 +102,7 @@ func TestFailover(t *testing.T) {
 				if driver == "postgres" {
 					dsn += " binary_parameters=yes"
 				}
-				f := newFarm(t, b, farmOptions{workers: 2, claimTTL: 2 * claimTTL, dsn: dsn})
+				f := newFarm(t, b, farmOptions{workers: 2, leaseTTL: 2 * leaseTTL, dsn: dsn})
 				allowed := f.load(12, func(ctx context.Context) {
 					assert.NoError(t, wait(ctx, time.Second))
 					require.NoError(t, primary.Stop("immediate"))

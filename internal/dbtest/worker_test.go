@@ -22,7 +22,7 @@ type workerConfig struct {
 	DSN      string
 	Accounts string // the DSN of another database for the accounts; empty: the same
 	Socket   string // where it serves
-	ClaimTTL time.Duration
+	LeaseTTL time.Duration
 	Skew     time.Duration
 	Conns    int
 	Migrate  bool // wait for a line, migrate, print the secret and end
@@ -118,7 +118,7 @@ func (c workerConfig) app(level slog.Level) (*app, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	a, err := newApp(store, accounts, appConfig{Secret: secret, ClaimTTL: c.ClaimTTL, Skew: c.Skew, Log: log})
+	a, err := newApp(store, accounts, appConfig{Secret: secret, LeaseTTL: c.LeaseTTL, Skew: c.Skew, Log: log})
 	if err != nil {
 		return nil, err
 	}

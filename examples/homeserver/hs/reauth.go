@@ -105,8 +105,8 @@ func (s *Server) guarded(operation string, run func(context.Context, Device, *ui
 			return
 		}
 		c := uia.Caller{Operation: operation, Subject: s.userID(caller.Localpart), Target: r.PathValue("device")}
-		s.engine.Serve(w, r, c, func(ctx context.Context, session *uia.Session) (uia.Result, error) {
-			return uia.Result{UserID: session.Subject}, run(ctx, caller, session)
+		s.engine.Serve(w, r, c, func(ctx context.Context, session *uia.Session) (uia.Effect, error) {
+			return uia.Effect{UserID: session.Subject}, run(ctx, caller, session)
 		})
 	}
 }

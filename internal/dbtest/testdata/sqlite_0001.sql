@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS uia_uses (
 	token_id INTEGER NOT NULL,
 	state    INTEGER NOT NULL,
 	stamp    INTEGER NOT NULL,
-	attempt  INTEGER NOT NULL,
+	run      INTEGER NOT NULL,
 	user_id  TEXT NOT NULL,
 	made     INTEGER NOT NULL,
 	changed  INTEGER NOT NULL,
@@ -34,9 +34,9 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 	key      TEXT NOT NULL PRIMARY KEY,
 	revision INTEGER NOT NULL,
 	state    INTEGER NOT NULL,
-	attempt  INTEGER NOT NULL,
+	run      INTEGER NOT NULL,
 	owner    TEXT NOT NULL,
-	claimed  INTEGER NOT NULL,
+	lease    INTEGER NOT NULL,
 	expires  INTEGER NOT NULL,
 	data     BLOB NOT NULL
 ) WITHOUT ROWID;
@@ -49,12 +49,12 @@ CREATE TABLE uia_migrations (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL
 INSERT INTO uia_migrations VALUES (1, 1700000000000);
 INSERT INTO uia_tokens (token, uses_allowed, taken, expires, revoked, label, meta, created, created_by)
 	VALUES ('invite', 3, 3, 9223372036854775807, 0, 'friends', '{"role":"user"}', 1700000000000, '@admin:test');
-INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	SELECT 'register.held', token, id, 1, 1700000600000, 0, '', 1700000000000, 1700000000000 FROM uia_tokens;
-INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	SELECT 'register.pinned', token, id, 2, 1700000001000, 2, '', 1700000000000, 1700000001000 FROM uia_tokens;
-INSERT INTO uia_uses (session, token, token_id, state, stamp, attempt, user_id, made, changed)
+INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	SELECT 'register.spent', token, id, 3, 1700000003000, 2, '@a:test', 1700000000000, 1700000003000 FROM uia_tokens;
-INSERT INTO uia_sessions (key, revision, state, attempt, owner, claimed, expires, data)
+INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	VALUES ('register.spent', 2, 3, 2, 'owner', -62135596800000, 1700003600000, x'7365616c6564');
 INSERT INTO uia_secrets VALUES ('secret', x'3031323334353637383961626364656630313233343536373839616263646566');

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS uia_uses (
 	token_id BIGINT NOT NULL,
 	state    SMALLINT NOT NULL,
 	stamp    BIGINT NOT NULL,
-	attempt  BIGINT NOT NULL,
+	run      BIGINT NOT NULL,
 	user_id  TEXT NOT NULL,
 	made     BIGINT NOT NULL,
 	changed  BIGINT NOT NULL,
@@ -49,9 +49,9 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 	key      TEXT COLLATE "C" PRIMARY KEY,
 	revision BIGINT NOT NULL,
 	state    SMALLINT NOT NULL,
-	attempt  BIGINT NOT NULL,
+	run      BIGINT NOT NULL,
 	owner    TEXT NOT NULL,
-	claimed  BIGINT NOT NULL,
+	lease    BIGINT NOT NULL,
 	expires  BIGINT NOT NULL,
 	data     BYTEA NOT NULL
 ) WITH (fillfactor = 60);

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS uia_uses (
 	token_id INTEGER NOT NULL,
 	state    INTEGER NOT NULL,
 	stamp    INTEGER NOT NULL,
-	attempt  INTEGER NOT NULL,
+	run      INTEGER NOT NULL,
 	user_id  TEXT NOT NULL,
 	made     INTEGER NOT NULL,
 	changed  INTEGER NOT NULL,
@@ -49,9 +49,9 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 	key      TEXT NOT NULL PRIMARY KEY,
 	revision INTEGER NOT NULL,
 	state    INTEGER NOT NULL,
-	attempt  INTEGER NOT NULL,
+	run      INTEGER NOT NULL,
 	owner    TEXT NOT NULL,
-	claimed  INTEGER NOT NULL,
+	lease    INTEGER NOT NULL,
 	expires  INTEGER NOT NULL,
 	data     BLOB NOT NULL
 ) WITHOUT ROWID;
