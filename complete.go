@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/matrix-uia/uia/internal/seal"
 )
 
 // Completion is a stage that was completed by other means than the client's
@@ -49,12 +50,12 @@ func (e *Engine) Session(ctx context.Context, id string) (*Session, error) {
 // find opens a session of which only the ID is known.
 func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	now := e.now()
-	t, _, _, err := unseal(e.ring, id)
-	if err != nil || e.operations[t.operation] == nil || now.UnixMilli() >= t.expires {
+	t, _, _, err := seal.OpenTicket(e.ring, id)
+	if err != nil || e.operations[t.Operation] == nil || now.UnixMilli() >= t.Expires {
 		return nil, errUnknownSession
 	}
-	v := &visit{e: e, op: e.operations[t.operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
-	v.s = &Session{Operation: t.operation, Subject: t.subject, Target: t.target, Params: v.params, Now: now}
+	v := &visit{e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
+	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
 	if err := v.resume(ctx, id); err != nil {
 		return nil, err
 	}

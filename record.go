@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/matrix-uia/uia/internal/seal"
 )
 
 const (
@@ -55,7 +59,7 @@ func (v *visit) loadRecord(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	data, err := v.keys.openRecord(v.s.ID, r)
+	data, err := openRecord(v.keys, v.s.ID, r)
 	if err != nil {
 		return err
 	}
@@ -90,11 +94,11 @@ func (d draft) wrote(found Record) bool {
 // that fails yet. ErrConflict means that another request was faster.
 func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 	now := v.e.now()
-	d.Expires = time.UnixMilli(v.ticket.expires).Add(recordGrace)
+	d.Expires = time.UnixMilli(v.ticket.Expires).Add(recordGrace)
 	if t := now.Add(recordGrace); d.State != Open && d.Expires.Before(t) {
 		d.Expires = t
 	}
-	if err := v.keys.sealRecord(v.s.ID, d.data, &d.Record); err != nil {
+	if err := sealRecord(v.keys, v.s.ID, d.data, &d.Record); err != nil {
 		return draft{}, err
 	}
 	saved, err := v.e.cfg.Sessions.SaveSession(ctx, d.Record, now)
@@ -114,7 +118,7 @@ func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 		return draft{}, err
 	}
 	// A group that is run again may have written other data the first time.
-	data, openErr := v.keys.openRecord(v.s.ID, found)
+	data, openErr := openRecord(v.keys, v.s.ID, found)
 	if openErr != nil {
 		return draft{}, errors.Join(err, openErr)
 	}
@@ -155,12 +159,12 @@ func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 	next := v.rec
 	next.State = Done
 	next.LeaseEnd = time.Time{}
-	data := &recordData{Response: response, Finished: v.e.now().UnixMilli(), Request: v.keys.mac(v.s.Key, v.body)}
+	data := &recordData{Response: response, Finished: v.e.now().UnixMilli(), Request: v.keys.MAC(v.s.Key, v.body)}
 	for _, c := range v.data.Completed {
 		data.Completed = append(data.Completed, completion{Type: c.Type})
 	}
 	if len(v.params) > len("{}") {
-		data.Sent = v.keys.mac(v.s.Key, v.params)
+		data.Sent = v.keys.MAC(v.s.Key, v.params)
 	}
 	return next, data
 }
@@ -168,4 +172,37 @@ func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 func paramsDigest(params []byte) []byte {
 	sum := sha256.Sum256(params)
 	return sum[:16]
+}
+
+// sealRecord seals data for the revision that the record is about to have.
+func sealRecord(k *seal.Keys, id string, data *recordData, r *Record) error {
+	plain, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	r.Data = k.Seal(id, plain, recordBinding(r, r.Revision+1))
+	return nil
+}
+
+func openRecord(k *seal.Keys, id string, r Record) (*recordData, error) {
+	plain, err := k.Open(id, r.Data, recordBinding(&r, r.Revision))
+	if err != nil {
+		return nil, fmt.Errorf("uia: session record %s cannot be opened: %w", r.Key, err)
+	}
+	data := &recordData{}
+	if err := json.Unmarshal(plain, data); err != nil {
+		return nil, fmt.Errorf("uia: session record %s is damaged", r.Key)
+	}
+	return data, nil
+}
+
+// recordBinding is what the sealed data of a record is bound to. Revision and state
+// are part of it, so that whoever can write to the database cannot put an old
+// revision in the place of a new one.
+func recordBinding(r *Record, revision int64) []byte {
+	out := binary.AppendUvarint(nil, uint64(len(r.Key)))
+	out = append(out, r.Key...)
+	out = binary.AppendVarint(out, revision)
+	out = binary.AppendVarint(out, int64(r.State))
+	return binary.AppendVarint(out, r.Run)
 }

@@ -1,6 +1,8 @@
 package uia
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -85,6 +87,11 @@ func (s *Session) Opening(authType string) string {
 		}
 	}
 	return ""
+}
+
+// sessionKey returns the Session.Key of the session whose ID has this digest.
+func sessionKey(operation string, digest [sha256.Size]byte) string {
+	return operation + "." + base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
 // setCompleted makes the session show these completions.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia/internal/observe"
+	"github.com/matrix-uia/uia/internal/seal"
 )
 
 // Config configures an Engine.
@@ -66,7 +67,7 @@ const (
 // closing. Several processes that share Secret and Sessions are one engine.
 type Engine struct {
 	cfg        Config
-	ring       []*keys // the first seals
+	ring       []*seal.Keys // the first seals
 	stages     map[string]*stage
 	operations map[string]*operation
 	observe    func(context.Context, Event)
@@ -113,7 +114,7 @@ func New(cfg Config) (*Engine, error) {
 		mistakes = append(mistakes, fmt.Errorf("uia: "+format, args...))
 	}
 	for i, secret := range append([][]byte{cfg.Secret}, cfg.OldSecrets...) {
-		k, err := newKeys(secret)
+		k, err := seal.New(secret)
 		switch {
 		case err == nil:
 			e.ring = append(e.ring, k)

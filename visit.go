@@ -13,12 +13,15 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia/internal/canonical"
+	"github.com/matrix-uia/uia/internal/seal"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
 const (
 	maxTarget  = 1024
 	maxOpening = 512
+	// maxRemembered bounds the parameters that a session ID carries.
+	maxRemembered = 1024
 )
 
 var (
@@ -42,8 +45,8 @@ var (
 type visit struct {
 	e      *Engine
 	op     *operation
-	keys   *keys
-	ticket *ticket
+	keys   *seal.Keys
+	ticket *seal.Ticket
 	flows  []Flow
 	rec    Record      // Revision 0: there is none
 	data   *recordData // never nil
@@ -89,9 +92,9 @@ func (v *visit) open(ctx context.Context, r Request) error {
 	}
 	v.flows, v.keys = v.op.Flows, v.e.ring[0]
 	v.s.Expires = v.s.Now.Add(v.e.cfg.SessionTTL)
-	v.ticket = &ticket{
-		expires: v.s.Expires.UnixMilli(), operation: r.Operation, subject: r.Subject, target: r.Target,
-		flows: v.op.digest,
+	v.ticket = &seal.Ticket{
+		Expires: v.s.Expires.UnixMilli(), Operation: r.Operation, Subject: r.Subject, Target: r.Target,
+		Flows: v.op.digest,
 	}
 	opening := v.op.opening
 	if v.op.FlowsFor != nil {
@@ -106,14 +109,14 @@ func (v *visit) open(ctx context.Context, r Request) error {
 			return err
 		}
 		v.flows = flows
-		v.ticket.flows, _ = json.Marshal(flows) // strings always encode
+		v.ticket.Flows, _ = json.Marshal(flows) // strings always encode
 		opening = slices.DeleteFunc(v.e.stagesOf(flows), func(s *stage) bool { return s.opening == nil })
 	}
 	if len(v.params) > len("{}") {
-		v.ticket.digest = paramsDigest(v.params)
-		v.ticket.remembered = remember(v.params, v.op.Remember)
-		if !v.op.Mutable && len(v.ticket.remembered) < len(v.params) {
-			v.ticket.remembered = nil // a part of frozen parameters is other parameters
+		v.ticket.Digest = paramsDigest(v.params)
+		v.ticket.Remembered = remember(v.params, v.op.Remember)
+		if !v.op.Mutable && len(v.ticket.Remembered) < len(v.params) {
+			v.ticket.Remembered = nil // a part of frozen parameters is other parameters
 		}
 	}
 	for _, st := range opening {
@@ -125,14 +128,14 @@ func (v *visit) open(ctx context.Context, r Request) error {
 			return errors.New("uia: the opening of stage " + st.Type() + " is too long")
 		}
 		if state != "" {
-			v.ticket.openings = append(v.ticket.openings, st.Type(), state)
+			v.ticket.Openings = append(v.ticket.Openings, st.Type(), state)
 		}
 	}
-	id, digest := v.keys.seal(v.ticket)
-	if len(id) > maxSessionID {
+	id, digest := v.keys.SealTicket(v.ticket)
+	if len(id) > seal.MaxID {
 		return errors.New("uia: the session of operation " + r.Operation + " is too large to be sealed")
 	}
-	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(r.Operation, digest), v.ticket.openings
+	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(r.Operation, digest), v.ticket.Openings
 	v.rec.Key = v.s.Key
 	return nil
 }
@@ -164,26 +167,26 @@ func (v *visit) resume(ctx context.Context, id string) error {
 // unseal opens the session's ID. What the request says of operation, subject and
 // target must agree with it.
 func (v *visit) unseal(id string) error {
-	t, k, digest, err := unseal(v.e.ring, id)
-	if err != nil || v.s.Now.UnixMilli() >= t.expires {
+	t, k, digest, err := seal.OpenTicket(v.e.ring, id)
+	if err != nil || v.s.Now.UnixMilli() >= t.Expires {
 		return errUnknownSession
 	}
-	if t.operation != v.s.Operation || t.subject != v.s.Subject || t.target != v.s.Target {
+	if t.Operation != v.s.Operation || t.Subject != v.s.Subject || t.Target != v.s.Target {
 		return errOtherSession
 	}
 	v.ticket, v.keys = t, k
-	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(t.operation, digest), t.openings
-	v.s.Expires = time.UnixMilli(t.expires).UTC()
+	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(t.Operation, digest), t.Openings
+	v.s.Expires = time.UnixMilli(t.Expires).UTC()
 	if v.op.FlowsFor == nil {
 		// A flow that the configuration no longer offers ends its sessions at once:
 		// that is how registration is closed.
-		if !bytes.Equal(t.flows, v.op.digest) {
+		if !bytes.Equal(t.Flows, v.op.digest) {
 			return errUnknownSession
 		}
 		v.flows = v.op.Flows
 		return nil
 	}
-	if json.Unmarshal(t.flows, &v.flows) != nil || len(v.flows) == 0 || v.e.checkFlows(v.flows, v.op.AnyOrder) != nil {
+	if json.Unmarshal(t.Flows, &v.flows) != nil || len(v.flows) == 0 || v.e.checkFlows(v.flows, v.op.AnyOrder) != nil {
 		return errUnknownSession
 	}
 	return nil
@@ -197,13 +200,13 @@ func (v *visit) poll() bool { return v.auth.typ == "" }
 func (v *visit) settleParams() (known bool, err error) {
 	remembered := []byte(v.data.Params)
 	if remembered == nil {
-		remembered = v.ticket.remembered
+		remembered = v.ticket.Remembered
 	}
 	if len(v.params) == len("{}") {
 		switch {
 		case remembered != nil:
 			v.s.Params = remembered
-		case len(v.ticket.digest) > 0 && v.data.Params == nil:
+		case len(v.ticket.Digest) > 0 && v.data.Params == nil:
 			v.lost = true
 			if !v.poll() || complete(v.flows, v.s.Completed, v.op.AnyOrder) {
 				return false, errMissingParams // a poll before that runs nothing
@@ -216,10 +219,10 @@ func (v *visit) settleParams() (known bool, err error) {
 		switch {
 		case len(v.data.Params) > len("{}"):
 			known = bytes.Equal(digest, paramsDigest(v.data.Params))
-			if !known && !bytes.Equal(digest, v.ticket.digest) {
+			if !known && !bytes.Equal(digest, v.ticket.Digest) {
 				return false, errChangedParams
 			}
-		case len(v.ticket.digest) > 0 && !bytes.Equal(digest, v.ticket.digest):
+		case len(v.ticket.Digest) > 0 && !bytes.Equal(digest, v.ticket.Digest):
 			return false, errChangedParams
 		}
 	}
@@ -245,8 +248,8 @@ func (v *visit) replay() (*Grant, error) {
 		return nil, errUnknownSession
 	case v.data.Response == nil, v.s.Now.UnixMilli()-v.data.Finished >= replayWindow.Milliseconds():
 		return nil, errFinished
-	case hmac.Equal(v.data.Request, v.keys.mac(v.s.Key, v.body)),
-		v.poll() && v.data.Sent != nil && hmac.Equal(v.data.Sent, v.keys.mac(v.s.Key, v.params)):
+	case hmac.Equal(v.data.Request, v.keys.MAC(v.s.Key, v.body)),
+		v.poll() && v.data.Sent != nil && hmac.Equal(v.data.Sent, v.keys.MAC(v.s.Key, v.params)):
 		return &Grant{v: v, response: v.data.Response}, nil
 	}
 	return nil, errFinished
