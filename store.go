@@ -58,6 +58,11 @@ func changedNothing(err error) bool {
 // (MSC3231; Client-Server API, "Token-authenticated registration").
 const MaxTokenLength = 64
 
+// MaxUses is the greatest number of uses that a token can allow, or that can have
+// been spent of it before it was created: the greatest integer of the Client-Server
+// API, which every JSON decoder reads exactly.
+const MaxUses = 1<<53 - 1
+
 // Token is one registration token.
 //
 // Times are UTC with millisecond precision: a store truncates what it is given.
@@ -66,7 +71,7 @@ type Token struct {
 	// It is compared byte for byte.
 	Value string
 	// UsesAllowed is how many accounts the token may make. Nil means any number,
-	// zero disables the token. It is never negative.
+	// zero disables the token. It is never negative, nor greater than MaxUses.
 	UsesAllowed *int64
 	// Expires is the first instant at which the token is no longer valid. Zero
 	// means never.
@@ -86,7 +91,9 @@ type Token struct {
 	// Pending counts the uses that are pinned, or held and not lapsed;
 	// Completed those that are spent; LastUsed is when the latest was spent,
 	// zero if none was. The store derives them from the uses: they are ignored
-	// where a Token is an argument.
+	// where a Token is an argument. But a token that is created with a Completed
+	// comes from elsewhere: that many uses of it, at most MaxUses, were spent there.
+	// They stay spent for ever, and no Use stands for them.
 	Pending   int64
 	Completed int64
 	LastUsed  time.Time
@@ -242,8 +249,11 @@ type UseCursor struct {
 // by session in descending order).
 type UseQuery struct {
 	Token string
-	After *UseCursor // the Next of the page before; nil means the newest
-	Limit int        // as in TokenQuery
+	// Deleted asks for the uses of the deleted tokens of this value, instead of
+	// those of the token that there is.
+	Deleted bool
+	After   *UseCursor // the Next of the page before; nil means the newest
+	Limit   int        // as in TokenQuery
 }
 
 // UsePage is one page of a list of uses.
@@ -278,8 +288,8 @@ type UsePage struct {
 type TokenStore interface {
 	// CreateTokens adds all of the tokens or, on any error, none. It returns
 	// ErrExists if one of the values exists or is given twice, and ErrInvalid if
-	// a value breaks the grammar, UsesAllowed is negative or Meta is no JSON
-	// object. A value that is created again after its deletion starts without
+	// a value breaks the grammar, UsesAllowed or Completed is negative or greater
+	// than MaxUses, or Meta is no JSON object. A value that is created again after its deletion starts without
 	// any uses. No tokens is nil.
 	CreateTokens(ctx context.Context, tokens ...Token) error
 
@@ -340,7 +350,9 @@ type TokenStore interface {
 	Release(ctx context.Context, c Claim) error
 
 	// ListUses returns a page of the uses of a token, newest first. Uses of a
-	// deleted token are not listed, also when its value has been created again.
+	// deleted token are not listed, also when its value has been created again,
+	// unless q.Deleted asks for them: then they are those of every deleted token
+	// of this value, of which there may be none.
 	ListUses(ctx context.Context, q UseQuery) (UsePage, error)
 
 	// PinnedUses returns at most limit pinned uses, of deleted tokens too, whose

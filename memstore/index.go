@@ -34,6 +34,12 @@ func (s *Store) drop(u *use) {
 	s.leave(u)
 	remove(&u.of.all, u, byMade)
 	delete(s.uses, useKey{u.Token, u.Session})
+	if u.of.deleted && len(u.of.all) == 0 {
+		left := slices.DeleteFunc(s.deleted[u.Token], func(t *token) bool { return t == u.of })
+		if s.deleted[u.Token] = left; len(left) == 0 {
+			delete(s.deleted, u.Token)
+		}
+	}
 }
 
 // change changes a use in place. The indexes depend on its state and times, so

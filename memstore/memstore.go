@@ -51,9 +51,10 @@ type Store struct {
 
 	mu      sync.RWMutex
 	tokens  map[string]*token
-	uses    map[useKey]*use // of deleted tokens too
-	holds   queue[*use]     // the held uses of all tokens, the one that lapses first on top
-	pinned  []*use          // by Changed
+	deleted map[string][]*token // those of which uses are left, by their value
+	uses    map[useKey]*use     // of deleted tokens too
+	holds   queue[*use]         // the held uses of all tokens, the one that lapses first on top
+	pinned  []*use              // by Changed
 	records map[string]*record
 	expiry  queue[*record] // the record that may be deleted first on top
 }
@@ -78,6 +79,7 @@ func New(opts *Options) *Store {
 	return &Store{
 		opts:    o,
 		tokens:  make(map[string]*token),
+		deleted: make(map[string][]*token),
 		uses:    make(map[useKey]*use),
 		records: make(map[string]*record),
 	}
@@ -90,6 +92,7 @@ type token struct {
 	held      []*use // by Until: those that lapsed first in front
 	pinned    int64
 	spent     int64
+	imported  int64 // uses that were spent elsewhere, before the token came here
 	lastUsed  time.Time
 	deleted   bool
 }
@@ -98,7 +101,7 @@ type token struct {
 func (t *token) at(now time.Time) uia.Token {
 	c := t.Token
 	c.Pending = t.pinned + int64(len(t.held)-t.lapsed(now))
-	c.Completed = t.spent
+	c.Completed = t.imported + t.spent
 	c.LastUsed = t.lastUsed
 	return c
 }
@@ -128,7 +131,7 @@ func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 // normal returns a copy of the token as a store keeps it, or uia.ErrInvalid.
 func normal(t uia.Token) (uia.Token, error) {
-	if !uia.ValidTokenValue(t.Value) || t.UsesAllowed != nil && *t.UsesAllowed < 0 ||
+	if !uia.ValidTokenValue(t.Value) || t.UsesAllowed != nil && !validCount(*t.UsesAllowed) || !validCount(t.Completed) ||
 		len(t.Label) > maxLabel || !utf8.ValidString(t.Label) {
 		return t, uia.ErrInvalid
 	}
@@ -143,6 +146,8 @@ func normal(t uia.Token) (uia.Token, error) {
 	t.Pending, t.Completed, t.LastUsed = 0, 0, time.Time{}
 	return t, nil
 }
+
+func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 // lock takes the lock for a write, unless the context is done.
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {

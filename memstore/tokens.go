@@ -21,6 +21,7 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	defer unlock()
 	fresh := make(map[string]*token, len(tokens))
 	for _, t := range tokens {
+		imported := t.Completed
 		t, err := normal(t)
 		if err != nil {
 			return err
@@ -28,7 +29,7 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 		if s.tokens[t.Value] != nil || fresh[t.Value] != nil {
 			return uia.ErrExists
 		}
-		fresh[t.Value] = &token{Token: t}
+		fresh[t.Value] = &token{Token: t, imported: imported}
 	}
 	if len(s.tokens)+len(fresh) > s.opts.MaxTokens {
 		return uia.ErrFull
@@ -98,7 +99,10 @@ func (s *Store) DeleteToken(ctx context.Context, value string) error {
 	delete(s.tokens, value)
 	s.cancelHolds(t)
 	// Its uses that are left point to it. They need no more than its identity.
-	t.deleted, t.all, t.Token = true, nil, uia.Token{}
+	t.deleted, t.Token = true, uia.Token{}
+	if len(t.all) > 0 {
+		s.deleted[value] = append(s.deleted[value], t)
+	}
 	return nil
 }
 

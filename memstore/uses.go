@@ -36,11 +36,11 @@ func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 		return uia.ErrExpired
 	}
 	s.forget(now)
-	displace := 0 // how many lapsed holds are in the way
-	if n := t.UsesAllowed; n != nil && *n <= int64(len(t.all)) {
-		displace = len(t.all) - int(*n) + 1
+	displace := int64(0) // how many lapsed holds are in the way
+	if n := t.UsesAllowed; n != nil && *n <= t.imported+int64(len(t.all)) {
+		displace = t.imported + int64(len(t.all)) - *n + 1
 	}
-	if displace > t.lapsed(now) {
+	if displace > int64(t.lapsed(now)) {
 		return uia.ErrExhausted
 	}
 	if displace == 0 && len(s.uses) >= s.opts.MaxUses {
@@ -168,11 +168,10 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 		return uia.UsePage{}, err
 	}
 	defer unlock()
-	t := s.tokens[q.Token]
-	if t == nil {
-		return uia.UsePage{}, uia.ErrNotFound
+	rest, err := s.usesOf(q)
+	if err != nil {
+		return uia.UsePage{}, err
 	}
-	rest := t.all
 	if q.After != nil {
 		end, _ := slices.BinarySearchFunc(rest, *q.After, func(u *use, c uia.UseCursor) int {
 			if d := u.Made.Compare(c.Made); d != 0 {
@@ -192,6 +191,23 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 		page.Uses = append(page.Uses, u.Use)
 	}
 	return page, nil
+}
+
+// usesOf returns the uses that q is about, by Made and session.
+func (s *Store) usesOf(q uia.UseQuery) ([]*use, error) {
+	if q.Deleted && uia.ValidTokenValue(q.Token) {
+		var all []*use
+		for _, t := range s.deleted[q.Token] {
+			all = append(all, t.all...)
+		}
+		slices.SortFunc(all, byMade)
+		return all, nil
+	}
+	t := s.tokens[q.Token]
+	if t == nil {
+		return nil, uia.ErrNotFound
+	}
+	return t.all, nil
 }
 
 // PinnedUses implements [uia.TokenStore].

@@ -44,7 +44,8 @@ type tokenRow struct {
 const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, meta, created, created_by`
 
 // tokenCounts are the columns that tokenRow.counts scans; $1 must be now. Spent
-// uses are not counted but inferred from taken, because there may be millions;
+// uses are not counted but inferred from taken, because there may be millions, and
+// some may have been spent elsewhere, before the token was created here;
 // the others are few, and each count is a range of the index uia_uses_counts, as
 // is the last use.
 //
@@ -173,20 +174,21 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 // unlike a violated constraint leaves a caller's transaction usable.
 func (c conn) insertTokens(ctx context.Context, tokens []uia.Token) error {
 	var query strings.Builder
-	query.WriteString(`INSERT INTO uia_tokens (token, uses_allowed, expires, revoked, label, meta, created, created_by) VALUES `)
-	args := make([]any, 0, 8*len(tokens))
+	query.WriteString(`INSERT INTO uia_tokens (token, uses_allowed, taken, expires, revoked, label, meta, created, created_by) VALUES `)
+	const columns = 9
+	args := make([]any, 0, columns*len(tokens))
 	for i, t := range tokens {
 		if i > 0 {
 			query.WriteString(", ")
 		}
-		args = append(args, t.Value, allowedColumn(t.UsesAllowed), expiresColumn(t.Expires), revokedColumn(t.Revoked),
+		args = append(args, t.Value, allowedColumn(t.UsesAllowed), t.Completed, expiresColumn(t.Expires), revokedColumn(t.Revoked),
 			t.Label, metaColumn(t.Meta), ms(t.Created), t.CreatedBy)
 		query.WriteByte('(')
-		for j := range 8 {
+		for j := range columns {
 			if j > 0 {
 				query.WriteString(", ")
 			}
-			query.WriteString("$" + strconv.Itoa(8*i+j+1))
+			query.WriteString("$" + strconv.Itoa(columns*i+j+1))
 		}
 		query.WriteByte(')')
 	}
@@ -254,8 +256,10 @@ func validToken(t uia.Token) error {
 // validFields checks what TokenPatch can change.
 func validFields(t uia.Token) error {
 	switch {
-	case t.UsesAllowed != nil && *t.UsesAllowed < 0:
-		return fmt.Errorf("%w: negative uses allowed", uia.ErrInvalid)
+	case t.UsesAllowed != nil && !validCount(*t.UsesAllowed):
+		return fmt.Errorf("%w: uses allowed", uia.ErrInvalid)
+	case !validCount(t.Completed):
+		return fmt.Errorf("%w: completed uses", uia.ErrInvalid)
 	case len(t.Label) > maxLabel || !storable(t.Label):
 		return fmt.Errorf("%w: label", uia.ErrInvalid)
 	case t.Meta != nil && (!json.Valid(t.Meta) || !storable(string(t.Meta)) ||
@@ -264,6 +268,8 @@ func validFields(t uia.Token) error {
 	}
 	return nil
 }
+
+func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 // storable reports whether s can be a text value: PostgreSQL refuses NUL and what
 // is not UTF-8, with an error that would end a caller's transaction.

@@ -107,7 +107,11 @@ func (s *Store) DeleteToken(ctx context.Context, value string) error {
 		if !found {
 			return uia.ErrNotFound
 		}
-		_, err = c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id)
+		if _, err = c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id); err != nil {
+			return err
+		}
+		// The uses that stay are found by what is kept of the token.
+		_, err = c.exec(ctx, `INSERT INTO uia_deleted (id, token) SELECT u.token_id, u.token FROM uia_uses u WHERE u.token_id = $1 LIMIT 1`, id)
 		return err
 	})
 }

@@ -53,18 +53,13 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 	var page uia.UsePage
 	err = s.read(ctx, func(c conn) error {
 		page = uia.UsePage{}
-		// The id, and not the value, because a value may have had another token.
-		var id int64
-		found, err := c.one(ctx, `SELECT id FROM uia_tokens WHERE token = $1`, []any{q.Token}, &id)
+		of, arg, err := c.usesOf(ctx, q)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return uia.ErrNotFound
-		}
 		// One more than asked for tells whether there is a next page.
-		return c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE u.token_id = $1 AND (u.made, u.session) < ($2, $3)
-			ORDER BY u.made DESC, u.session DESC LIMIT $4`, []any{id, made, session, limit + 1}, func(row scanner) error {
+		return c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE `+of+` AND (u.made, u.session) < ($2, $3)
+			ORDER BY u.made DESC, u.session DESC LIMIT $4`, []any{arg, made, session, limit + 1}, func(row scanner) error {
 			u, err := scanUse(row)
 			if err != nil {
 				return err
@@ -79,6 +74,20 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 		})
 	})
 	return page, err
+}
+
+// usesOf returns the condition of the uses that q is about, and its parameter $1. It
+// goes by the id, and not the value, because a value may have had another token.
+func (c conn) usesOf(ctx context.Context, q uia.UseQuery) (condition string, arg any, err error) {
+	if q.Deleted {
+		return `u.token_id IN (SELECT d.id FROM uia_deleted d WHERE d.token = $1)`, q.Token, nil
+	}
+	var id int64
+	found, err := c.one(ctx, `SELECT id FROM uia_tokens WHERE token = $1`, []any{q.Token}, &id)
+	if err == nil && !found {
+		err = uia.ErrNotFound
+	}
+	return `u.token_id = $1`, id, err
 }
 
 // PinnedUses implements [uia.TokenStore]. stamp is when the use was pinned. The

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 
 	"github.com/matrix-uia/uia"
@@ -32,10 +33,40 @@ var createCases = []promise{{
 	name: "counters-in-are-ignored",
 	says: "The store derives them from the uses: they are ignored where a Token is an argument.",
 	test: func(k *kit) {
-		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(1)), Pending: 3, Completed: 4, LastUsed: at(minute)}).ok()
+		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(1)), Pending: 3, LastUsed: at(minute)}).ok()
 		k.counts("t", 0, 0, 0)
 		k.same("last used", k.token("t", 0).LastUsed.IsZero(), true)
 		k.held("t", "a")
+	},
+}, {
+	name: "spent-elsewhere",
+	says: "But a token that is created with a Completed comes from elsewhere: that many uses of it, at most MaxUses, were spent there. They stay spent for ever, and no Use stands for them.",
+	test: func(k *kit) {
+		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(5)), Completed: 3}, uia.Token{Value: "any", Completed: uia.MaxUses},
+			uia.Token{Value: "over", UsesAllowed: new(int64(2)), Completed: 3}).ok()
+		k.counts("t", 0, 0, 3)
+		k.same("last used", k.token("t", 0).LastUsed.IsZero(), true)
+		k.rows("t")
+		k.reserve("over", "a", minute, 0).is(uia.ErrExhausted)
+		k.reserve("any", "a", minute, 0).ok()
+		k.reserve("t", "a", minute, 0).ok()
+		k.spent("t", "s")
+		k.counts("t", 0, 1, 4)
+		k.reserve("t", "b", minute, 0).is(uia.ErrExhausted)
+		k.reserve("t", "b", 2*minute, minute).ok() // in place of a, which has lapsed
+		k.release("t", "b", 0).ok()
+		k.update("t", uia.TokenPatch{UsesAllowed: new(new(int64(6))), Revoked: new(true)}).ok()
+		k.counts("t", 0, 0, 4)
+		k.update("t", uia.TokenPatch{UsesAllowed: new(new(int64(4))), Revoked: new(false)}).ok()
+		k.reserve("t", "b", minute, 0).is(uia.ErrExhausted)
+		k.same("tokens that are valid", k.list(uia.TokenQuery{Valid: new(true)}, 0), []string{"any"})
+		k.same("tokens that are not", k.list(uia.TokenQuery{Valid: new(false)}, 0), []string{"over", "t"})
+		page, err := k.ListTokens(k.ctx, uia.TokenQuery{}, epoch)
+		k.outcome(err, "ListTokens").ok()
+		k.same("completed in a list", page.Tokens[2].Completed, int64(4))
+		k.delete("t").ok()
+		k.limited("t", 9)
+		k.counts("t", 0, 0, 0)
 	},
 }, {
 	name: "the-whole-grammar",
@@ -88,9 +119,16 @@ var createCases = []promise{{
 	},
 }, {
 	name: "created-invalid",
-	says: "and ErrInvalid if a value breaks the grammar, UsesAllowed is negative or Meta is no JSON object.",
+	says: "and ErrInvalid if a value breaks the grammar, UsesAllowed or Completed is negative or greater than MaxUses, or Meta is no JSON object.",
 	test: func(k *kit) {
-		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(-1))}).is(uia.ErrInvalid)
+		k.limited("most", uia.MaxUses)
+		k.same("the greatest limit", k.token("most", 0).UsesAllowed, new(int64(uia.MaxUses)))
+		for _, n := range []int64{-1, math.MinInt64, uia.MaxUses + 1, math.MaxInt64 - 1, math.MaxInt64} {
+			k.create(uia.Token{Value: "t", UsesAllowed: &n}).is(uia.ErrInvalid)
+			k.create(uia.Token{Value: "t", Completed: n}).is(uia.ErrInvalid)
+			k.update("most", uia.TokenPatch{UsesAllowed: new(&n)}).is(uia.ErrInvalid)
+		}
+		k.delete("most").ok()
 		for _, meta := range []string{"", "null", "[]", `"x"`, "1", "{", `{"a":1}x`, "{}{}"} {
 			k.create(uia.Token{Value: "t", Meta: json.RawMessage(meta)}).is(uia.ErrInvalid)
 		}

@@ -25,7 +25,10 @@ type model struct {
 	records map[string]uia.Record
 }
 
-type modelToken struct{ uia.Token }
+type modelToken struct {
+	uia.Token
+	imported int64 // uses that were spent before the token was created
+}
 
 type modelUse struct {
 	uia.Use
@@ -69,6 +72,7 @@ func (m *model) remove(limit int, described func(*modelUse) bool) (n int) {
 // view returns a copy of the token with its counters.
 func (m *model) view(t *modelToken, now time.Time) uia.Token {
 	c := clone(t.Token)
+	c.Completed = t.imported
 	for _, u := range m.uses {
 		switch {
 		case u.of != t:
@@ -103,10 +107,12 @@ func kept(t uia.Token) uia.Token {
 
 func valid(t uia.Token) bool {
 	var object map[string]any
-	return uia.ValidTokenValue(t.Value) && (t.UsesAllowed == nil || *t.UsesAllowed >= 0) &&
+	return uia.ValidTokenValue(t.Value) && (t.UsesAllowed == nil || validCount(*t.UsesAllowed)) && validCount(t.Completed) &&
 		len(t.Label) <= 255 && utf8.ValidString(t.Label) &&
 		(t.Meta == nil || json.Unmarshal(t.Meta, &object) == nil && object != nil)
 }
+
+func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	m.mu.Lock()
@@ -122,7 +128,7 @@ func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 		if m.token(t.Value) != nil || slices.ContainsFunc(fresh, func(f *modelToken) bool { return f.Value == t.Value }) {
 			return uia.ErrExists
 		}
-		fresh = append(fresh, &modelToken{kept(t)})
+		fresh = append(fresh, &modelToken{kept(t), t.Completed})
 	}
 	m.tokens = append(m.tokens, fresh...)
 	return nil

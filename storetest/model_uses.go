@@ -32,7 +32,7 @@ func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	case !t.Expires.IsZero() && !now.Before(t.Expires):
 		return uia.ErrExpired
 	}
-	rows, lapsed := int64(0), []*modelUse{}
+	rows, lapsed := t.imported, []*modelUse{}
 	for _, u := range m.uses {
 		if u.of == t {
 			if rows++; u.State == uia.Held && !u.Until.After(now) {
@@ -146,8 +146,14 @@ func (m *model) ListUses(ctx context.Context, q uia.UseQuery) (page uia.UsePage,
 		return page, ctx.Err()
 	case limit < 0:
 		return page, uia.ErrInvalid
-	case t == nil:
+	case t == nil && !(q.Deleted && uia.ValidTokenValue(q.Token)):
 		return page, uia.ErrNotFound
+	}
+	about := func(u *modelUse) bool {
+		if q.Deleted {
+			return u.Token == q.Token && u.of != t
+		}
+		return u.of == t
 	}
 	newestFirst := func(a, b uia.UseCursor) int {
 		return cmp.Or(b.Made.Compare(a.Made), cmp.Compare(b.Session, a.Session))
@@ -155,7 +161,7 @@ func (m *model) ListUses(ctx context.Context, q uia.UseQuery) (page uia.UsePage,
 	cursor := func(u uia.Use) uia.UseCursor { return uia.UseCursor{Made: u.Made, Session: u.Session} }
 	var all []uia.Use
 	for _, u := range m.uses {
-		if u.of == t && (q.After == nil || newestFirst(cursor(u.Use), *q.After) > 0) {
+		if about(u) && (q.After == nil || newestFirst(cursor(u.Use), *q.After) > 0) {
 			all = append(all, u.Use)
 		}
 	}

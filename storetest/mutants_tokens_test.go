@@ -203,7 +203,23 @@ var tokenMutants = []mutant{
 		given := map[string]int64{}
 		b.createTokens = func(ctx context.Context, tokens ...uia.Token) error {
 			for _, t := range tokens {
-				given[t.Value] = t.Completed
+				given[t.Value] = t.Pending
+			}
+			return b.model.CreateTokens(ctx, tokens...)
+		}
+		b.getToken = func(ctx context.Context, v string, now time.Time) (uia.Token, error) {
+			t, err := b.model.Token(ctx, v, now)
+			t.Pending += given[v]
+			return t, err
+		}
+	}},
+	{"forgets what was spent elsewhere", editsGiven(func(t *uia.Token) { t.Completed = 0 })},
+	{"shows what was spent elsewhere, and lets it be spent again", func(b *broken) {
+		given := map[string]int64{}
+		b.createTokens = func(ctx context.Context, tokens ...uia.Token) error {
+			tokens = slices.Clone(tokens)
+			for i, t := range tokens {
+				given[t.Value], tokens[i].Completed = t.Completed, min(t.Completed, 0)
 			}
 			return b.model.CreateTokens(ctx, tokens...)
 		}
@@ -213,6 +229,28 @@ var tokenMutants = []mutant{
 			return t, err
 		}
 	}},
+	{"forgets what was spent elsewhere when the limit changes", editsPatch(func(b *broken, v string, p *uia.TokenPatch) {
+		if t := b.token(v); t != nil && p.UsesAllowed != nil {
+			t.imported = 0
+		}
+	})},
+	{"takes a negative number of spent uses for none", editsGiven(func(t *uia.Token) { t.Completed = max(t.Completed, 0) })},
+	{"takes a huge number of spent uses for the greatest", editsGiven(func(t *uia.Token) { t.Completed = min(t.Completed, uia.MaxUses) })},
+	{"takes a huge limit for any number", editsGiven(func(t *uia.Token) {
+		if t.UsesAllowed != nil && *t.UsesAllowed > uia.MaxUses {
+			t.UsesAllowed = nil
+		}
+	})},
+	{"takes a huge new limit for any number", editsPatch(func(_ *broken, _ string, p *uia.TokenPatch) {
+		if p.UsesAllowed != nil && *p.UsesAllowed != nil && **p.UsesAllowed > uia.MaxUses {
+			p.UsesAllowed = new((*int64)(nil))
+		}
+	})},
+	{"refuses the greatest limit", editsGiven(func(t *uia.Token) {
+		if t.UsesAllowed != nil && *t.UsesAllowed == uia.MaxUses {
+			t.UsesAllowed = new(int64(-1))
+		}
+	})},
 	{"creates tokens one by one", func(b *broken) {
 		b.createTokens = func(ctx context.Context, tokens ...uia.Token) error {
 			for _, t := range tokens {

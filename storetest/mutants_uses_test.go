@@ -58,6 +58,9 @@ func lapsed(of string, now time.Time) func(*modelUse) bool {
 // exhausted reports whether the token has as many uses as it may, lapsed or not.
 func (b *broken) exhausted(t *modelToken) bool {
 	n := int64(0)
+	if t != nil {
+		n = t.imported
+	}
 	for _, u := range b.uses {
 		if u.of == t {
 			n++
@@ -274,7 +277,42 @@ func sweeps(edit func(b *broken, before *time.Time, limit *int), count func(n in
 	}
 }
 
+// seesDeleted makes a mutant that lists other uses of deleted tokens than there are.
+func seesDeleted(see func(b *broken, u uia.Use, q uia.UseQuery) bool) func(*broken) {
+	return editsUses(func(b *broken, q uia.UseQuery, p *uia.UsePage, _ *error) {
+		if q.Deleted {
+			p.Uses = slices.DeleteFunc(p.Uses, func(u uia.Use) bool { return !see(b, u, q) })
+		}
+	})
+}
+
 var useMutants = []mutant{
+	{"lists no uses of deleted tokens", seesDeleted(func(*broken, uia.Use, uia.UseQuery) bool { return false })},
+	{"lists the spent uses of deleted tokens alone", seesDeleted(func(_ *broken, u uia.Use, _ uia.UseQuery) bool { return u.State == uia.Spent })},
+	{"knows the last token alone that was deleted", func(b *broken) {
+		last := map[string]*modelToken{}
+		b.deleteToken = func(ctx context.Context, v string) error {
+			b.locked(func() { last[v] = b.token(v) })
+			return b.model.DeleteToken(ctx, v)
+		}
+		seesDeleted(func(b *broken, u uia.Use, q uia.UseQuery) bool { return b.use(u.Token, u.Session).of == last[q.Token] })(b)
+	}},
+	{"lists the uses of the token among those of deleted ones", editsUses(func(b *broken, q uia.UseQuery, p *uia.UsePage, _ *error) {
+		if q.Deleted && q.After == nil {
+			own, _ := b.model.ListUses(context.Background(), uia.UseQuery{Token: q.Token})
+			p.Uses = append(p.Uses, own.Uses...)
+		}
+	})},
+	{"finds no uses where it knows no such value", editsUses(func(b *broken, q uia.UseQuery, _ *uia.UsePage, err *error) {
+		if q.Deleted && b.token(q.Token) == nil && !slices.ContainsFunc(b.uses, func(u *modelUse) bool { return u.Token == q.Token }) {
+			*err = uia.ErrNotFound
+		}
+	})},
+	{"takes any text for the value of a deleted token", editsUses(func(_ *broken, q uia.UseQuery, _ *uia.UsePage, err *error) {
+		if q.Deleted && errors.Is(*err, uia.ErrNotFound) {
+			*err = nil
+		}
+	})},
 	{"lists the oldest use first", editsUses(func(_ *broken, _ uia.UseQuery, p *uia.UsePage, _ *error) { slices.Reverse(p.Uses) })},
 	{"lists uses by session only", editsUses(func(_ *broken, _ uia.UseQuery, p *uia.UsePage, _ *error) {
 		slices.SortFunc(p.Uses, func(a, b uia.Use) int { return -compare(a.Session, b.Session) })

@@ -66,7 +66,7 @@ var useCases = []promise{{
 	},
 }, {
 	name: "uses-of-a-deleted-token",
-	says: "Uses of a deleted token are not listed, also when its value has been created again.",
+	says: "Uses of a deleted token are not listed, also when its value has been created again, unless q.Deleted asks for them",
 	test: func(k *kit) {
 		k.limited("t", 9)
 		k.pinned("t", "p")
@@ -79,6 +79,56 @@ var useCases = []promise{{
 		k.rows("t")
 		k.held("t", "a")
 		k.rows("t", "a held #0 10m0s")
+	},
+}, {
+	name: "uses-of-deleted-tokens",
+	says: "then they are those of every deleted token of this value, of which there may be none.",
+	test: func(k *kit) {
+		deleted := func(token string, limit int) (sessions []string) {
+			q := uia.UseQuery{Token: token, Deleted: true, Limit: limit}
+			for range 100 {
+				page, err := k.ListUses(k.ctx, q)
+				k.outcome(err, "ListUses of deleted tokens").ok()
+				for _, u := range page.Uses {
+					k.same("the token of a use", u.Token, token)
+					sessions = append(sessions, fmt.Sprint(u.Session, u.State))
+				}
+				if page.Next == nil {
+					return sessions
+				}
+				q.After = page.Next
+			}
+			k.Fatalf("ListUses of deleted tokens: there is no end of pages")
+			return nil
+		}
+		for i := range 3 {
+			k.limited("t", 9)
+			k.same("uses of deleted tokens", len(deleted("t", 0)), 2*i)
+			for _, session := range []string{"h", "p", "s"} {
+				k.reserve("t", fmt.Sprint(session, i), hour, time.Duration(i)*minute).ok()
+			}
+			k.pin("t", fmt.Sprint("p", i), 1, 0).ok()
+			k.pin("t", fmt.Sprint("s", i), 1, 0).ok()
+			k.commit("t", fmt.Sprint("s", i), 1, "@a", 0).ok()
+			k.same("uses of the token that there is", len(k.uses("t")), 3)
+			k.delete("t").ok()
+		}
+		k.limited("other", 1)
+		k.spent("other", "a")
+		for _, limit := range []int{1, 4, 0} {
+			k.same("uses of deleted tokens", deleted("t", limit), []string{"s23", "p22", "s13", "p12", "s03", "p02"})
+		}
+		k.commit("t", "p1", 1, "@b", 0).ok()
+		k.release("t", "p2", 1).ok()
+		k.same("uses of deleted tokens", deleted("t", 0), []string{"s23", "s13", "p13", "s03", "p02"})
+		k.same("uses of a token that is there", deleted("other", 0), []string(nil))
+		k.same("uses of a value that never was", deleted("never", 0), []string(nil))
+		k.limited("unused", 1)
+		k.held("unused", "a")
+		k.delete("unused").ok()
+		k.same("uses of a deleted token that had only holds", deleted("unused", 0), []string(nil))
+		_, err := k.ListUses(k.ctx, uia.UseQuery{Token: "not a token", Deleted: true})
+		k.outcome(err, "ListUses of what is no token").is(uia.ErrNotFound)
 	},
 }, {
 	name: "pinned-uses",

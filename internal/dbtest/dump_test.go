@@ -105,7 +105,7 @@ func dump(t *testing.T, b backend, dsn string) []byte {
 		return all
 	}
 	db, _ := b.open(t, dsn)
-	for _, table := range []string{"accounts", "uia_tokens", "uia_uses", "uia_sessions", "uia_secrets", "uia_migrations"} {
+	for _, table := range []string{"accounts", "uia_tokens", "uia_uses", "uia_sessions", "uia_secrets", "uia_deleted", "uia_migrations"} {
 		// Text shows byte columns in hexadecimal.
 		rows, err := db.QueryContext(t.Context(), `SELECT CAST(x AS TEXT) FROM `+table+` x`)
 		require.NoError(t, err)

@@ -1,0 +1,7 @@
+-- What is kept of a deleted token of which uses are left: the id by which they are
+-- found. A value may have had several.
+CREATE TABLE IF NOT EXISTS uia_deleted (
+	id    INTEGER PRIMARY KEY,
+	token TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS uia_deleted_token ON uia_deleted (token);
