@@ -429,3 +429,24 @@ type Grouper interface {
 	SessionStore
 	Group(ctx context.Context, fn func(context.Context) error) error
 }
+
+// TxStore is a Store with transactions. Where the homeserver keeps its accounts in
+// the same database, the account, the spent use and the session's response are
+// written together or not at all, and a crash leaves no doubt.
+type TxStore interface {
+	Store
+
+	// InTx runs fn in a transaction and commits it if fn returns nil. The context
+	// that fn gets carries the transaction: every method that is called with it
+	// joins, and sees what has been written in it before; so does another InTx. A
+	// refusal does not spoil a transaction. That of a Commit may come late: from the
+	// next method that is called, or from InTx, which then has written nothing.
+	//
+	// If fn returns an error, InTx returns it, and if fn panics, so does InTx; either
+	// way nothing has been written. Others see all of a transaction or nothing of it.
+	//
+	// If the database gives the transaction up for another's sake, fn is run again,
+	// and what it wrote before is gone. Two transactions that want the same two
+	// tokens in different orders both succeed.
+	InTx(ctx context.Context, fn func(ctx context.Context) error) error
+}

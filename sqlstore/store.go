@@ -57,7 +57,7 @@ type Option func(*Store)
 func PrepareStatements() Option { return func(s *Store) { s.prepares = true } }
 
 var (
-	_ uia.Store   = (*Store)(nil)
+	_ uia.TxStore = (*Store)(nil)
 	_ uia.Grouper = (*Store)(nil)
 )
 

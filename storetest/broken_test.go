@@ -39,6 +39,7 @@ type broken struct {
 	saveSession   func(context.Context, uia.Record, time.Time) (uia.Record, error)
 	sweepSessions func(context.Context, time.Time, int) (int, error)
 	group         func(context.Context, func(context.Context) error) error
+	inTx          func(context.Context, func(context.Context) error) error
 }
 
 func newBroken(breaks func(b *broken)) *broken {
@@ -48,32 +49,55 @@ func newBroken(breaks func(b *broken)) *broken {
 		createTokens: m.CreateTokens, getToken: m.Token, listTokens: m.ListTokens, updateToken: m.UpdateToken,
 		deleteToken: m.DeleteToken, reserve: m.Reserve, pin: m.Pin, unpin: m.Unpin, commit: m.Commit, release: m.Release,
 		listUses: m.ListUses, pinnedUses: m.PinnedUses, sweepHolds: m.SweepHolds,
-		loadSession: m.LoadSession, saveSession: m.SaveSession, sweepSessions: m.SweepSessions, group: m.Group,
+		loadSession: m.LoadSession, saveSession: m.SaveSession, sweepSessions: m.SweepSessions, group: m.Group, inTx: m.InTx,
 	}
 	breaks(b)
 	return b
 }
 
-type inGroup struct{}
-
-// Group of the model is for one caller at a time.
+// Group of the model is a transaction.
 func (m *model) Group(ctx context.Context, fn func(context.Context) error) error {
-	undo := m.copied()
-	err := fn(context.WithValue(ctx, inGroup{}, true))
-	if err != nil {
-		undo()
+	return m.InTx(ctx, fn)
+}
+
+// InTx of the model lets nobody else do anything meanwhile.
+func (m *model) InTx(ctx context.Context, fn func(context.Context) error) error {
+	if ctx.Value(inTx{}) != nil {
+		return fn(ctx)
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	undo := m.copied()
+	committed := false
+	defer func() {
+		if !committed { // fn may have panicked
+			undo()
+		}
+	}()
+	err := fn(context.WithValue(ctx, inTx{}, true))
+	committed = err == nil
 	return err
 }
 
 // copied returns a function that makes the model what it was.
 func (m *model) copied() (undo func()) {
-	tokens, uses, records := m.tokens, slices.Clone(m.uses), map[string]uia.Record{}
+	tokens, uses, records := slices.Clone(m.tokens), slices.Clone(m.uses), maps.Clone(m.records)
+	were := make([]uia.Token, len(tokens))
+	for i, t := range tokens {
+		were[i] = t.Token
+	}
 	for i, u := range uses {
 		uses[i] = new(*u)
 	}
-	maps.Copy(records, m.records)
-	return func() { m.tokens, m.uses, m.records = tokens, uses, records }
+	return func() {
+		for i, t := range tokens { // its uses point to it
+			t.Token = were[i]
+		}
+		m.tokens, m.uses, m.records = tokens, uses, records
+	}
 }
 
 func (b *broken) ctx(ctx context.Context, method string) context.Context {
@@ -133,6 +157,9 @@ func (b *broken) SweepSessions(ctx context.Context, now time.Time, limit int) (i
 }
 func (b *broken) Group(ctx context.Context, fn func(context.Context) error) error {
 	return b.group(b.ctx(ctx, "Group"), fn)
+}
+func (b *broken) InTx(ctx context.Context, fn func(context.Context) error) error {
+	return b.inTx(b.ctx(ctx, "InTx"), fn)
 }
 
 // recorder is the tb of a case that is meant to fail.

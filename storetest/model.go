@@ -19,7 +19,8 @@ import (
 // under one lock. Other stores are compared with it, and the broken stores that
 // prove the kit are made from it.
 type model struct {
-	mu      sync.Mutex
+	turn    sync.RWMutex // held by a transaction, and shared by the calls outside of any
+	mu      sync.Mutex   // held by each call
 	tokens  []*modelToken
 	uses    []*modelUse
 	records map[string]uia.Record
@@ -36,6 +37,23 @@ type modelUse struct {
 }
 
 func newModel() *model { return &model{records: map[string]uia.Record{}} }
+
+// inTx is the context key of who is in a transaction.
+type inTx struct{}
+
+// lock is what each method begins with.
+func (m *model) lock(ctx context.Context) (unlock func()) {
+	if ctx.Value(inTx{}) != nil {
+		m.mu.Lock()
+		return m.mu.Unlock
+	}
+	m.turn.RLock()
+	m.mu.Lock()
+	return func() {
+		m.mu.Unlock()
+		m.turn.RUnlock()
+	}
+}
 
 func trunc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
@@ -115,8 +133,7 @@ func valid(t uia.Token) bool {
 func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -135,8 +152,7 @@ func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 }
 
 func (m *model) Token(ctx context.Context, value string, now time.Time) (uia.Token, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	t := m.token(value)
 	switch {
 	case ctx.Err() != nil:
@@ -148,8 +164,7 @@ func (m *model) Token(ctx context.Context, value string, now time.Time) (uia.Tok
 }
 
 func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	t := m.token(value)
 	switch {
 	case ctx.Err() != nil:
@@ -183,8 +198,7 @@ func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 }
 
 func (m *model) DeleteToken(ctx context.Context, value string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	t := m.token(value)
 	switch {
 	case ctx.Err() != nil:
@@ -198,8 +212,7 @@ func (m *model) DeleteToken(ctx context.Context, value string) error {
 }
 
 func (m *model) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time) (page uia.TokenPage, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	limit := pageLimit(q.Limit)
 	switch {
 	case ctx.Err() != nil:

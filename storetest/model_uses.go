@@ -11,8 +11,7 @@ import (
 )
 
 func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	now = trunc(now)
 	t, u := m.token(h.Token), m.use(h.Token, h.Session)
 	switch {
@@ -71,8 +70,7 @@ func (m *model) claim(ctx context.Context, c uia.Claim) (*modelUse, error) {
 }
 
 func (m *model) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	u, err := m.claim(ctx, c)
 	switch {
 	case err != nil:
@@ -87,8 +85,7 @@ func (m *model) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
 }
 
 func (m *model) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	u, err := m.claim(ctx, c)
 	switch {
 	case err != nil:
@@ -106,8 +103,7 @@ func (m *model) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) er
 }
 
 func (m *model) Commit(ctx context.Context, c uia.Claim, userID string, now time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	u, err := m.claim(ctx, c)
 	switch {
 	case ctx.Err() == nil && userID == "":
@@ -124,8 +120,7 @@ func (m *model) Commit(ctx context.Context, c uia.Claim, userID string, now time
 }
 
 func (m *model) Release(ctx context.Context, c uia.Claim) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	u, err := m.claim(ctx, c)
 	switch {
 	case err != nil:
@@ -138,8 +133,7 @@ func (m *model) Release(ctx context.Context, c uia.Claim) error {
 }
 
 func (m *model) ListUses(ctx context.Context, q uia.UseQuery) (page uia.UsePage, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	t, limit := m.token(q.Token), pageLimit(q.Limit)
 	switch {
 	case ctx.Err() != nil:
@@ -173,8 +167,7 @@ func (m *model) ListUses(ctx context.Context, q uia.UseQuery) (page uia.UsePage,
 }
 
 func (m *model) PinnedUses(ctx context.Context, before time.Time, limit int) (uses []uia.Use, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -193,8 +186,7 @@ func (m *model) PinnedUses(ctx context.Context, before time.Time, limit int) (us
 }
 
 func (m *model) SweepHolds(ctx context.Context, before time.Time, limit int) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
@@ -206,8 +198,7 @@ func expired(r uia.Record, now time.Time) bool {
 }
 
 func (m *model) LoadSession(ctx context.Context, key string, now time.Time) (uia.Record, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	r, ok := m.records[key]
 	switch {
 	case ctx.Err() != nil:
@@ -220,8 +211,7 @@ func (m *model) LoadSession(ctx context.Context, key string, now time.Time) (uia
 }
 
 func (m *model) SaveSession(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	old, ok := m.records[r.Key]
 	switch {
 	case ctx.Err() != nil:
@@ -238,8 +228,7 @@ func (m *model) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 }
 
 func (m *model) SweepSessions(ctx context.Context, now time.Time, limit int) (n int, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.lock(ctx)()
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +20,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants)
+	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants, txMutants)
 	for method := range calls(nil, "") {
 		all = append(all, mutant{"ignores that the context of " + method + " is cancelled", func(b *broken) { b.ignoresContext = method }})
 	}
@@ -40,6 +39,9 @@ func (b *broken) locked(f func()) {
 	defer b.mu.Unlock()
 	f()
 }
+
+// anywhere is the context of a mutant's own calls, be it in a transaction or not.
+var anywhere = context.WithValue(context.Background(), inTx{}, true)
 
 // editsCreated makes a mutant whose tokens differ from what was given.
 func editsCreated(edit func(kept *uia.Token, given uia.Token)) func(*broken) {
@@ -372,11 +374,11 @@ var tokenMutants = []mutant{
 	}},
 	{"creates a token that is updated", editsPatch(func(b *broken, v string, _ *uia.TokenPatch) {
 		if uia.ValidTokenValue(v) {
-			b.model.CreateTokens(context.Background(), uia.Token{Value: v})
+			b.model.CreateTokens(anywhere, uia.Token{Value: v})
 		}
 	})},
 	{"updates before it looks whether it may", editsPatch(func(b *broken, v string, p *uia.TokenPatch) {
-		b.model.UpdateToken(context.Background(), v, uia.TokenPatch{Label: p.Label, Revoked: p.Revoked}, epoch)
+		b.model.UpdateToken(anywhere, v, uia.TokenPatch{Label: p.Label, Revoked: p.Revoked}, epoch)
 	})},
 	{"deletes pinned uses when a token is revoked", editsPatch(func(b *broken, v string, p *uia.TokenPatch) {
 		if p.Revoked != nil && *p.Revoked {
@@ -476,7 +478,7 @@ var tokenMutants = []mutant{
 		commit := b.commit
 		b.commit = func(ctx context.Context, c uia.Claim, user string, now time.Time) error {
 			err := commit(ctx, c, user, now)
-			if grouped, _ := ctx.Value(inGroup{}).(bool); grouped && errors.Is(err, uia.ErrNotHeld) {
+			if ctx.Value(inTx{}) != nil && errors.Is(err, uia.ErrNotHeld) {
 				late = err
 				return nil
 			}
@@ -496,11 +498,4 @@ var tokenMutants = []mutant{
 			return err
 		}
 	}},
-}
-
-// gosched gives others the chance to come between a check and an act.
-func gosched() {
-	for range 10 {
-		runtime.Gosched()
-	}
 }

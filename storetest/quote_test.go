@@ -51,7 +51,9 @@ var notTested = map[string]string{
 	"It can take long.": "advice",
 	"Grouper can be implemented by a SessionStore for which several small writes cost more than one larger one.":         "an introduction",
 	"The engine then makes a stage's hold, the session's record and, if the operation is to run, the pins in one group.": "about the engine",
-	"A store that gains nothing by a group just calls fn.":                                                               "a permission, which grouped-all-or-none makes use of",
+	"TxStore is a Store with transactions.": "an introduction",
+	"Where the homeserver keeps its accounts in the same database, the account, the spent use and the session's response are written together or not at all, and a crash leaves no doubt.": "about the homeserver",
+	"A store that gains nothing by a group just calls fn.": "a permission, which grouped-all-or-none makes use of",
 }
 
 // TestEverySentenceIsTested goes through what is said of the interfaces and their methods.

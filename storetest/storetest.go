@@ -19,8 +19,8 @@
 //	go test -run 'TestStore/displaces-the-oldest'
 //
 // A store that survives a restart is tested for it with [TestStoreWith]. One that
-// implements [uia.Grouper] is tested as such without being asked. [Benchmark]
-// measures what a homeserver does most.
+// implements [uia.Grouper] or [uia.TxStore] is tested as such without being asked.
+// [Benchmark] measures what a homeserver does most.
 //
 // The kit asserts nothing that the documentation leaves open. In particular a
 // page may be followed by an empty one, JSON may come back in another spelling,
@@ -57,9 +57,11 @@ func TestStoreWith(t *testing.T, open func(*testing.T) uia.Store, opts *Options)
 	if opts != nil {
 		o = *opts
 	}
-	_, groups := open(t).(uia.Grouper)
+	store := open(t)
+	_, groups := store.(uia.Grouper)
+	_, transacts := store.(uia.TxStore)
 	for _, c := range cases() {
-		if c.needs == aGrouper && !groups || c.needs == aRestart && o.Reopen == nil {
+		if c.needs == aGrouper && !groups || c.needs == aTxStore && !transacts || c.needs == aRestart && o.Reopen == nil {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -89,13 +91,14 @@ type needs int
 const (
 	nothing needs = iota
 	aGrouper
+	aTxStore
 	aRestart
 )
 
 // cases returns the cases in the order of the documentation.
 func cases() []promise {
 	return slices.Concat(generalCases, createCases, updateCases, listCases, reserveCases,
-		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases)
+		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases, txCases)
 }
 
 // tb is the part of testing.TB that a case needs, so that the kit's own tests

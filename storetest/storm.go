@@ -295,3 +295,10 @@ func (o *owner) register(ctx context.Context) (user string, err error) {
 func (o *owner) expected(err error) bool {
 	return err == nil || errors.Is(err, uia.ErrNotHeld) || !o.alone && errors.Is(err, uia.ErrSpent)
 }
+
+// gosched gives others the chance to come between a check and an act.
+func gosched() {
+	for range 10 {
+		runtime.Gosched()
+	}
+}
