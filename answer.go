@@ -1,6 +1,7 @@
 package uia
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
 	"github.com/matrix-uia/uia/internal/canonical"
 	"github.com/matrix-uia/uia/internal/wire"
 )
@@ -29,6 +31,8 @@ type Error struct {
 	// Cause is never sent. With a status of 500 or above it is logged. Nil if there
 	// is none.
 	Cause error
+
+	logged bool // the Cause has been logged
 }
 
 // NewError makes an *Error, for example
@@ -191,6 +195,55 @@ func WriteError(w http.ResponseWriter, err error) {
 // logs what the client is not told of err, and knows a *LimitError.
 func (e *Engine) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	WriteError(w, e.told(r.Context(), err))
+}
+
+// Answer is the function of this name for errors of whatever kind: it also logs what
+// the client is not told of err, once, and knows a *LimitError.
+func (e *Engine) Answer(ctx context.Context, err error) (status int, header http.Header, body any) {
+	return Answer(e.told(ctx, err))
+}
+
+// told returns what the client is told of err, as an *Error or a *Challenge, and
+// logs what it is not told, unless that has been logged already.
+func (e *Engine) told(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if c, ok := errors.AsType[*Challenge](err); ok {
+		return c
+	}
+	if known, ok := errors.AsType[*Error](err); ok {
+		if known.Status < 500 || known.Cause == nil || known.logged {
+			return known
+		}
+		e.log.ErrorContext(ctx, "uia: request failed", "status", known.Status, "error", known.Cause)
+		out := *known
+		out.logged = true
+		return &out
+	}
+	if limit, ok := errors.AsType[*LimitError](err); ok {
+		return &Error{
+			Status:      http.StatusTooManyRequests,
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please wait."},
+			RetryAfter:  limit.RetryAfter,
+			Cause:       err,
+		}
+	}
+	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
+		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err, logged: true}
+	}
+	e.log.ErrorContext(ctx, "uia: request failed", "error", err)
+	if errors.Is(err, ErrFull) {
+		return &Error{
+			Status:      http.StatusTooManyRequests,
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please wait."},
+			RetryAfter:  time.Minute,
+			Cause:       err,
+		}
+	}
+	out := internalError(err)
+	out.logged = true
+	return out
 }
 
 // WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the

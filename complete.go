@@ -3,9 +3,12 @@ package uia
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/netip"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
 	"github.com/matrix-uia/uia/internal/seal"
 )
 
@@ -17,6 +20,8 @@ type Completion struct {
 	Result  json.RawMessage // as of Stage.Attempt; nil for none
 }
 
+var errNotAwaited = NewError(http.StatusForbidden, spec.Forbidden("The session does not wait for this stage."))
+
 // Complete records a stage as completed: the client's next request finds it so
 // (Client-Server API: "Some authentication types may be completed by means other
 // than through the Matrix client"). A stage that is completed already is left as
@@ -27,10 +32,50 @@ func (e *Engine) Complete(ctx context.Context, c Completion) error {
 	if err == nil && !v.s.Has(c.Type) {
 		switch {
 		case !v.awaits(c.Type):
-			err = NewError(http.StatusForbidden, spec.Forbidden("The session does not wait for this stage."))
+			err = errNotAwaited
 		default:
 			err = v.complete(ctx, e.stages[c.Type], c.Result, false)
 		}
+	}
+	return e.told(ctx, err)
+}
+
+// Attempt is a client's try at a stage apart from its requests to the guarded
+// endpoint, as the stage's own page makes it.
+type Attempt struct {
+	Session string          // the session's ID
+	Type    string          // the stage's auth type
+	Auth    json.RawMessage // what Stage.Attempt gets: a JSON object
+	Client  netip.Addr      // who is asking; see Config.Client
+}
+
+// Attempt attempts a stage as a request of the client would, failures charged to the
+// client's budget, but never runs the operation: its result is the client's. A stage
+// that is completed already is left as it is.
+//
+// It returns nil if the stage is completed, and a *Continue if the stage takes another
+// request. Otherwise the error is a *Challenge that says why the attempt has failed, or
+// an *Error: among others 400 for a session that is unknown or has expired, and 403 for
+// one that does not wait for this stage.
+func (e *Engine) Attempt(ctx context.Context, a Attempt) error {
+	v, err := e.find(ctx, a.Session)
+	if err != nil || v.s.Has(a.Type) {
+		return e.told(ctx, err)
+	}
+	if !v.awaits(a.Type) {
+		return e.told(ctx, errNotAwaited)
+	}
+	v.s.Client = a.Client
+	v.auth = authData{object: a.Auth, typ: a.Type, session: v.s.ID}
+	lost, err := v.renew(ctx)
+	if err == nil {
+		_, err = v.step(ctx, lost, false)
+	}
+	if c, ok := errors.AsType[*Challenge](err); ok && c.ErrCode == "" {
+		if v.s.Has(a.Type) {
+			return nil
+		}
+		return &Continue{Extra: c.Extra}
 	}
 	return e.told(ctx, err)
 }
@@ -55,7 +100,7 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 		return nil, errUnknownSession
 	}
 	v := &visit{e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
-	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
+	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now, op: v.op}
 	if err := v.resume(ctx, id); err != nil {
 		return nil, err
 	}
@@ -68,5 +113,6 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	if _, err := v.settleParams(); err != nil && err != errMissingParams {
 		return nil, err
 	}
+	v.s.running = v.rec.State == Running
 	return v, nil
 }

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
-	"time"
-
-	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
 // sweepBatch bounds what one Recover decides or removes of each kind.
@@ -116,42 +112,4 @@ func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(fai
 		e.observe(ctx, Event{Kind: EventLimitHit, Client: client})
 	}
 	return settle, err
-}
-
-// told returns what the client is told of err, as an *Error or a *Challenge, and
-// logs what it is not told.
-func (e *Engine) told(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if c, ok := errors.AsType[*Challenge](err); ok {
-		return c
-	}
-	if known, ok := errors.AsType[*Error](err); ok {
-		if known.Status >= 500 && known.Cause != nil {
-			e.log.ErrorContext(ctx, "uia: request failed", "status", known.Status, "error", known.Cause)
-		}
-		return known
-	}
-	if limit, ok := errors.AsType[*LimitError](err); ok {
-		return &Error{
-			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please wait."},
-			RetryAfter:  limit.RetryAfter,
-			Cause:       err,
-		}
-	}
-	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
-		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err}
-	}
-	e.log.ErrorContext(ctx, "uia: request failed", "error", err)
-	if errors.Is(err, ErrFull) {
-		return &Error{
-			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please wait."},
-			RetryAfter:  time.Minute,
-			Cause:       err,
-		}
-	}
-	return internalError(err)
 }

@@ -35,6 +35,8 @@ type Session struct {
 	// without auth, or what is remembered of an earlier request. Never nil. Read
 	// it with [Session.Param].
 	Params json.RawMessage
+	// Flows are those that the session offers. They are shared: do not change them.
+	Flows []Flow
 	// Completed lists the completed auth types in order.
 	Completed []string
 	// Expires is when the session ends.
@@ -44,6 +46,8 @@ type Session struct {
 
 	completed []completion
 	openings  []string
+	op        *operation // nil in a session that the engine has not made
+	running   bool       // its operation runs
 }
 
 // completion is one completed stage in a session's record.
@@ -77,6 +81,32 @@ func (s *Session) Result(authType string) json.RawMessage {
 
 // Has reports whether the stage of this type is completed.
 func (s *Session) Has(authType string) bool { return slices.Contains(s.Completed, authType) }
+
+// Next lists the auth types that can be completed next, in the order in which the
+// flows name them: none if a flow is completed, or the session's operation runs.
+func (s *Session) Next() []string {
+	var next []string
+	if s.op == nil || s.running {
+		return nil
+	}
+	for _, f := range s.Flows {
+		for _, typ := range f {
+			if isNext(s.Flows, s.Completed, s.op.AnyOrder, typ) && !slices.Contains(next, typ) {
+				next = append(next, typ)
+			}
+		}
+	}
+	return next
+}
+
+// Describe says in a few words what the session authorises: what Operation.Describe
+// says, or else the operation's name.
+func (s *Session) Describe() string {
+	if s.op == nil || s.op.Describe == nil {
+		return s.Operation
+	}
+	return s.op.Describe(s)
+}
 
 // Opening returns what the stage of this type has remembered since the session
 // was opened ([OpeningStage]); "" if nothing.

@@ -81,11 +81,10 @@ type Engine struct {
 // stage is a Stage with what it can do, asserted once.
 type stage struct {
 	Stage
-	params   ParamsStage
-	opening  OpeningStage
-	fallback FallbackStage
-	tx       TxStage
-	sweeper  Sweeper
+	params  ParamsStage
+	opening OpeningStage
+	tx      TxStage
+	sweeper Sweeper
 }
 
 // New returns an Engine, or every mistake in the configuration at once.
@@ -180,8 +179,15 @@ func newStage(s Stage) *stage {
 	out := &stage{Stage: s}
 	out.params, _ = s.(ParamsStage)
 	out.opening, _ = s.(OpeningStage)
-	out.fallback, _ = s.(FallbackStage)
 	out.tx, _ = s.(TxStage)
 	out.sweeper, _ = s.(Sweeper)
 	return out
+}
+
+// Stage returns the stage of this auth type, nil if the engine has none.
+func (e *Engine) Stage(authType string) Stage {
+	if st := e.stages[authType]; st != nil {
+		return st.Stage
+	}
+	return nil
 }

@@ -78,7 +78,7 @@ func (e *Engine) newVisit(r Request) (*visit, error) {
 	}
 	v.s = &Session{
 		Operation: r.Operation, Subject: r.Subject, Target: r.Target, Client: r.Client,
-		Params: v.params, Now: e.now(),
+		Params: v.params, Now: e.now(), op: v.op,
 	}
 	return v, nil
 }
@@ -112,6 +112,7 @@ func (v *visit) open(ctx context.Context, r Request) error {
 		v.ticket.Flows, _ = json.Marshal(flows) // strings always encode
 		opening = slices.DeleteFunc(v.e.stagesOf(flows), func(s *stage) bool { return s.opening == nil })
 	}
+	v.s.Flows = v.flows
 	if len(v.params) > len("{}") {
 		v.ticket.Digest = paramsDigest(v.params)
 		v.ticket.Remembered = remember(v.params, v.op.Remember)
@@ -183,12 +184,13 @@ func (v *visit) unseal(id string) error {
 		if !bytes.Equal(t.Flows, v.op.digest) {
 			return errUnknownSession
 		}
-		v.flows = v.op.Flows
+		v.flows, v.s.Flows = v.op.Flows, v.op.Flows
 		return nil
 	}
 	if json.Unmarshal(t.Flows, &v.flows) != nil || len(v.flows) == 0 || v.e.checkFlows(v.flows, v.op.AnyOrder) != nil {
 		return errUnknownSession
 	}
+	v.s.Flows = v.flows
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 )
 
 // CaptchaType is the auth type of [CaptchaStage].
@@ -27,7 +28,7 @@ type CaptchaProvider struct {
 	Script    string              // what the fallback page loads
 	Class     string              // of the element that the script fills
 	Field     string              // the form field that the script adds
-	Sources   map[string][]string // what the script needs; see uia.Form
+	Sources   map[string][]string // what the script needs; see form.Form
 }
 
 // The known providers.
@@ -175,10 +176,10 @@ func (c *CaptchaStage) verify(ctx context.Context, s *uia.Session, response stri
 }
 
 // Form shows the provider's captcha.
-func (c *CaptchaStage) Form(context.Context, *uia.Session, uia.FormState) (*uia.Form, error) {
-	return &uia.Form{
+func (c *CaptchaStage) Form(context.Context, *uia.Session, form.State) (*form.Form, error) {
+	return &form.Form{
 		Heading: "Show that you are human",
-		Widget:  &uia.FormWidget{Script: c.Provider.Script, Class: c.Provider.Class, SiteKey: c.SiteKey},
+		Widget:  &form.Widget{Script: c.Provider.Script, Class: c.Provider.Class, SiteKey: c.SiteKey},
 		Sources: c.Provider.Sources,
 		Submit:  "Continue",
 	}, nil

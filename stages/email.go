@@ -18,6 +18,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -244,20 +245,20 @@ func canonicalAddress(typed string) (string, error) {
 
 // Form asks for the address, and after the mail was sent for the user's word that
 // they have opened the link.
-func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state uia.FormState) (*uia.Form, error) {
+func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state form.State) (*form.Form, error) {
 	var creds emailCreds
 	if raw := state.Extra["threepid_creds"]; raw != nil && json.Unmarshal(raw, &creds) == nil {
-		return &uia.Form{
+		return &form.Form{
 			Heading: "Open the link in the mail",
 			Text:    "We have sent you a mail. Open the link in it, on any device, then go on here. You will see this page again until the link has been opened.",
-			Fields:  []uia.FormField{{Name: "sid", Type: "hidden", Value: creds.SID}, {Name: "secret", Type: "hidden", Value: creds.Secret}},
+			Fields:  []form.Field{{Name: "sid", Type: "hidden", Value: creds.SID}, {Name: "secret", Type: "hidden", Value: creds.Secret}},
 			Submit:  "I have opened it",
 		}, nil
 	}
-	return &uia.Form{
+	return &form.Form{
 		Heading: "Confirm your e-mail address",
 		Text:    "You will be sent a mail with a link.",
-		Fields:  []uia.FormField{{Name: "address", Label: "E-mail address", Type: "email", Autocomplete: "email"}},
+		Fields:  []form.Field{{Name: "address", Label: "E-mail address", Type: "email", Autocomplete: "email"}},
 		Submit:  "Send the mail",
 	}, nil
 }

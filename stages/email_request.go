@@ -14,6 +14,8 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -183,9 +185,9 @@ func namedSession(e *uia.Engine, ctx context.Context, body []byte) (*uia.Session
 // Confirm is what the link in a mail leads to. It asks for a click, since programs
 // that look after people's mail open links too, and then the address is confirmed.
 // The page has the look of the fallback page.
-func (m *EmailStage) Confirm(pages *uia.Fallback) http.Handler {
+func (m *EmailStage) Confirm(pages *fallback.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		page := uia.FallbackPage{Heading: "Confirm your e-mail address"}
+		page := fallback.Page{Heading: "Confirm your e-mail address"}
 		status := http.StatusOK
 		sid, address, until, ok := m.opened(r)
 		switch {
@@ -200,7 +202,7 @@ func (m *EmailStage) Confirm(pages *uia.Fallback) http.Handler {
 			page.Heading, page.Text = "Confirmed", "You can close this window and go back to where you came from."
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
 			page.Text = "Somebody has given the address " + address + " to this server. If it was not you, close this page."
-			page.Form = &uia.Form{Submit: "Yes, it is mine"}
+			page.Form = &form.Form{Submit: "Yes, it is mine"}
 		default:
 			wire.MethodNotAllowed(w, r, "GET, HEAD, POST")
 			return

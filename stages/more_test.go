@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/stages"
 )
@@ -118,11 +119,11 @@ func newHostOn(t *testing.T, store uia.Store, stage uia.Stage) *host {
 		Sessions:   store,
 	})
 	require.NoError(t, err)
-	h.pages, err = uia.FallbackHandler(h.engine, nil)
+	h.pages, err = fallback.New(h.engine, nil)
 	require.NoError(t, err)
 	pages := h.pages
 	h.handler = http.NewServeMux()
-	h.handler.Handle(uia.FallbackPath, pages)
+	h.handler.Handle(fallback.Path, pages)
 	h.serveOp("", stage)
 	return h
 }
@@ -134,7 +135,7 @@ func TestPoliciesInTheUsersLanguage(t *testing.T) {
 		"fr-CH, fr;q=0.9, en;q=0.8": "terms-1.2-fr", "de, en;q=0.5": "terms-1.2-en", "en;q=0.2,fr;q=0.7": "terms-1.2-fr",
 		"": "terms-1.2-en", "*": "terms-1.2-en", "FR": "terms-1.2-fr", ";;q=,,;": "terms-1.2-en",
 	} {
-		r := httptest.NewRequest("GET", strings.Replace(uia.FallbackPath, "{type}", stages.TermsType, 1)+"?session="+session, nil)
+		r := httptest.NewRequest("GET", strings.Replace(fallback.Path, "{type}", stages.TermsType, 1)+"?session="+session, nil)
 		r.Header.Set("Accept-Language", header)
 		w := httptest.NewRecorder()
 		h.handler.ServeHTTP(w, r)

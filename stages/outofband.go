@@ -9,6 +9,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 )
 
 // SSOType is the auth type of a single sign-on.
@@ -76,7 +77,7 @@ func (o *OutOfBandStage) Complete(ctx context.Context, e *uia.Engine, session, u
 }
 
 // Form links to where the stage is completed.
-func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, _ uia.FormState) (*uia.Form, error) {
+func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, _ form.State) (*form.Form, error) {
 	target, err := o.URL(ctx, s)
 	if err != nil {
 		return nil, err
@@ -85,10 +86,10 @@ func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, _ uia.FormSta
 	if provider == "" {
 		provider = "your provider"
 	}
-	return &uia.Form{
+	return &form.Form{
 		Heading: "Confirm with " + provider,
 		Text:    "You will be asked to sign in there once more.",
-		Link:    &uia.FormLink{Text: "Continue with " + provider, URL: target},
+		Link:    &form.Link{Text: "Continue with " + provider, URL: target},
 	}, nil
 }
 

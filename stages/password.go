@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 )
 
 // PasswordType is the auth type of [PasswordStage].
@@ -124,11 +125,11 @@ func identifier(auth json.RawMessage) (id Identifier, err error) {
 }
 
 // Form asks for the password of the session's user.
-func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ uia.FormState) (*uia.Form, error) {
-	return &uia.Form{
+func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ form.State) (*form.Form, error) {
+	return &form.Form{
 		Heading: "Enter your password",
 		Text:    "It has to be the password of " + s.Subject + ".",
-		Fields:  []uia.FormField{{Name: "password", Label: "Password", Type: "password", Autocomplete: "current-password"}},
+		Fields:  []form.Field{{Name: "password", Label: "Password", Type: "password", Autocomplete: "current-password"}},
 		Submit:  "Continue",
 	}, nil
 }

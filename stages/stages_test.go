@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/stages"
 )
@@ -34,7 +35,7 @@ const gateType = "example.gate"
 type host struct {
 	t       *testing.T
 	engine  *uia.Engine
-	pages   *uia.Fallback
+	pages   *fallback.Handler
 	handler *http.ServeMux
 	client  netip.Addr                 // who sends the requests
 	results map[string]json.RawMessage // what the operation has found
@@ -51,9 +52,9 @@ func newHost(t *testing.T, subject string, stage uia.Stage) *host {
 		Client:     func(*http.Request) netip.Addr { return h.client },
 	})
 	require.NoError(t, err)
-	h.pages, err = uia.FallbackHandler(h.engine, nil)
+	h.pages, err = fallback.New(h.engine, nil)
 	require.NoError(t, err)
-	h.handler.Handle(uia.FallbackPath, h.pages)
+	h.handler.Handle(fallback.Path, h.pages)
 	h.serveOp(subject, stage)
 	return h
 }
@@ -108,7 +109,7 @@ func (h *host) open() string {
 // page opens the stage's page with form nil, or submits it.
 func (h *host) page(session, typ string, form url.Values) *httptest.ResponseRecorder {
 	h.t.Helper()
-	path := strings.Replace(uia.FallbackPath, "{type}", typ, 1) + "?session=" + session
+	path := strings.Replace(fallback.Path, "{type}", typ, 1) + "?session=" + session
 	r := httptest.NewRequest("GET", path, nil)
 	if form != nil {
 		r = httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))

@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 )
 
 // TermsType is the auth type of [TermsStage].
@@ -157,8 +158,8 @@ func (t *TermsStage) Attempt(_ context.Context, s *uia.Session, _ json.RawMessag
 }
 
 // Form shows the policies in the user's language, each with a box to tick.
-func (t *TermsStage) Form(_ context.Context, s *uia.Session, state uia.FormState) (*uia.Form, error) {
-	form := &uia.Form{
+func (t *TermsStage) Form(_ context.Context, s *uia.Session, state form.State) (*form.Form, error) {
+	asked := &form.Form{
 		Heading: "Accept the terms",
 		Text:    "This server asks you to read and accept the following.",
 		Submit:  "Accept and continue",
@@ -170,12 +171,12 @@ func (t *TermsStage) Form(_ context.Context, s *uia.Session, state uia.FormState
 		}
 		lang := pick(texts, state.Languages)
 		text := texts[lang]
-		form.Fields = append(form.Fields, uia.FormField{
+		asked.Fields = append(asked.Fields, form.Field{
 			Name: p[0], Type: "checkbox", Label: "I accept: " + text.Name,
-			Links: []uia.FormLink{{Text: text.Name, URL: text.URL, Lang: lang}}, Hint: "(version " + p[1] + ")",
+			Links: []form.Link{{Text: text.Name, URL: text.URL, Lang: lang}}, Hint: "(version " + p[1] + ")",
 		})
 	}
-	return form, nil
+	return asked, nil
 }
 
 // FormAuth wants every box ticked.

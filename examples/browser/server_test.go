@@ -14,6 +14,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/stages"
 )
@@ -74,9 +75,9 @@ func newStages(t *testing.T, typ string) *homeserver {
 		}},
 	})
 	require.NoError(t, err)
-	pages, err := uia.FallbackHandler(engine, &uia.FallbackOptions{Title: "example.org", Redirects: []string{"org.example.client://done", h.URL + "/landed"}})
+	pages, err := fallback.New(engine, &fallback.Options{Title: "example.org", Redirects: []string{"org.example.client://done", h.URL + "/landed"}})
 	require.NoError(t, err)
-	mux.Handle(uia.FallbackPath, pages)
+	mux.Handle(fallback.Path, pages)
 	mux.Handle("/confirm", email.Confirm(pages))
 	mux.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
 		engine.Serve(w, r, uia.Caller{Operation: "op", Subject: "@alice:example.org"}, func(context.Context, *uia.Session) (uia.Effect, error) {

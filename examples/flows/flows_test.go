@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/stages"
 )
@@ -99,9 +100,9 @@ func newServer(t require.TestingT, anyOrder bool) *server {
 		Operations: []uia.Operation{{Name: "op", Flows: alternatives, AnyOrder: anyOrder, Resolve: uia.NotDone}},
 	})
 	require.NoError(t, err)
-	pages, err := uia.FallbackHandler(s.engine, nil)
+	pages, err := fallback.New(s.engine, nil)
 	require.NoError(t, err)
-	s.mux.Handle(uia.FallbackPath, pages)
+	s.mux.Handle(fallback.Path, pages)
 	s.mux.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
 		s.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: alice}, func(context.Context, *uia.Session) (uia.Effect, error) {
 			s.runs++
@@ -173,7 +174,7 @@ func TestEveryOrder(t *testing.T) {
 					outcome = right
 				}
 				want := m.page(typ, outcome)
-				path := strings.Replace(uia.FallbackPath, "{type}", typ, 1) + "?session=" + opened.Session
+				path := strings.Replace(fallback.Path, "{type}", typ, 1) + "?session=" + opened.Session
 				w := s.post(path, form.Encode())
 				require.Equal(t, want, w.Code)
 			},

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/register"
 )
@@ -67,7 +68,7 @@ type Server struct {
 	limiter       uia.Limiter   // nil if failures are not counted
 	client        func(*http.Request) netip.Addr
 	engine        *uia.Engine
-	pages         *uia.Fallback
+	pages         *fallback.Handler
 	registration  *register.Registration
 	metrics       *metrics
 	observe       func(context.Context, uia.Event)
@@ -178,7 +179,7 @@ func (s *Server) newEngine(opts Options) error {
 		return err
 	}
 	s.engine = engine
-	s.pages, err = uia.FallbackHandler(engine, &uia.FallbackOptions{Title: s.name})
+	s.pages, err = fallback.New(engine, &fallback.Options{Title: s.name})
 	return err
 }
 

@@ -1,10 +1,11 @@
-package uia_test
+package fallback_test
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"html/template"
+	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -15,31 +16,33 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 )
 
 // A client whose parameters the session ID does not carry has to send them again
 // after the page: running the operation without them would be another request.
-func TestFallbackDoesNotForgetThatThereWereParameters(t *testing.T) {
-	h := pageSetup(t, setup{change: func(c *uia.Config) {
+func TestDoesNotForgetThatThereWereParameters(t *testing.T) {
+	h := newSite(t, flowTD, nil, func(c *uia.Config) {
 		c.Operations[1].Flows = []uia.Flow{{"m.login.dummy"}}
-	}}, nil)
-	body := map[string]any{"erase": true}
-	session := h.send("DELETE", "/devices/A", "@alice:test", body).session()
+	})
+	body := dict{"erase": true}
+	session := h.send("DELETE", "/devices/A", body).Session
 	require.Equal(t, 200, h.page(pagePath("m.login.dummy", session), url.Values{}).Code)
-	a := h.send("DELETE", "/devices/A", "@alice:test", map[string]any{"auth": map[string]any{"session": session}})
-	assert.Equal(t, 400, a.Status, a.Body)
-	assert.Equal(t, "M_MISSING_PARAM", a.errcode())
-	assert.Empty(t, h.deletes)
-	a = h.send("DELETE", "/devices/A", "@alice:test", map[string]any{"erase": false, "auth": map[string]any{"session": session}})
-	assert.Equal(t, 403, a.Status, a.Body)
-	body["auth"] = map[string]any{"session": session}
-	assert.Equal(t, 200, h.send("DELETE", "/devices/A", "@alice:test", body).Status)
-	assert.Len(t, h.deletes, 1)
+	a := h.send("DELETE", "/devices/A", dict{"auth": dict{"session": session}})
+	assert.Equal(t, 400, a.Status, a.JSON)
+	assert.Equal(t, "M_MISSING_PARAM", a.JSON["errcode"])
+	assert.Empty(t, h.deleted)
+	a = h.send("DELETE", "/devices/A", dict{"erase": false, "auth": dict{"session": session}})
+	assert.Equal(t, 403, a.Status, a.JSON)
+	body["auth"] = dict{"session": session}
+	assert.Equal(t, 200, h.send("DELETE", "/devices/A", body).Status)
+	assert.Len(t, h.deleted, 1)
 }
 
-func TestFallbackRedirects(t *testing.T) {
+func TestRedirects(t *testing.T) {
 	const target = "org.example.client://auth-done?a=1&b=2"
-	h := pageSetup(t, setup{}, &uia.FallbackOptions{Redirects: []string{target}})
+	h := newSite(t, flowTD, &fallback.Options{Redirects: []string{target}}, nil)
 	h.token("right", 10)
 	for query, linked := range map[string]bool{
 		target:                           true,
@@ -48,7 +51,7 @@ func TestFallbackRedirects(t *testing.T) {
 		"javascript:alert(document.URL)": false,
 		"":                               false,
 	} {
-		session := h.post(map[string]any{}).session()
+		session := h.open(dict{})
 		path := pagePath(uia.TokenType, session) + "&redirect=" + url.QueryEscape(query)
 		assert.NotContains(t, h.page(path, nil).Body.String(), "Back to the app", "not before it is done")
 		w := h.page(path, url.Values{"token": {"right"}})
@@ -62,13 +65,13 @@ func TestFallbackRedirects(t *testing.T) {
 	assert.NotContains(t, expired.Body.String(), `id="redirect"`)
 }
 
-func TestFallbackTemplateAndTitle(t *testing.T) {
+func TestTemplateAndTitle(t *testing.T) {
 	own := template.Must(template.New("").Parse(`<title>{{.Title}}</title><style>p { color: teal }</style>
 		{{with .Form}}<form method="post"><input name="token">{{$.Error}}</form><script>var {{"{{"}};</script>{{end}}
 		{{if .Done}}<script>{{.Script}}</script>{{end}}{{if eq .Error "The registration token is not valid."}}<script>var late = 1</script>{{end}}`))
-	h := pageSetup(t, setup{}, &uia.FallbackOptions{Title: "<Our> house", Template: own})
+	h := newSite(t, flowTD, &fallback.Options{Title: "<Our> house", Template: own}, nil)
 	h.token("right", 1)
-	path := pagePath(uia.TokenType, h.post(map[string]any{}).session())
+	path := pagePath(uia.TokenType, h.open(dict{}))
 	w := h.page(path, nil)
 	assert.Contains(t, w.Body.String(), "<title>&lt;Our&gt; house</title>")
 
@@ -81,26 +84,26 @@ func TestFallbackTemplateAndTitle(t *testing.T) {
 		"what is not on every page is not run")
 	assert.Contains(t, h.page(path, url.Values{"token": {"right"}}).Body.String(), "window.onAuthDone()")
 
-	for name, o := range map[string]uia.FallbackOptions{
+	for name, o := range map[string]fallback.Options{
 		"no script":        {Template: template.Must(template.New("").Parse("<p>hello"))},
 		"a missing field":  {Template: template.Must(template.New("").Parse("{{.Nothing}}"))},
 		"a script for URL": {Redirects: []string{"javascript:alert(1)"}},
 		"a relative URL":   {Redirects: []string{"/elsewhere"}},
 	} {
-		_, err := uia.FallbackHandler(h.engine, &o)
-		assert.ErrorContains(t, err, "uia: FallbackOptions.", name)
+		_, err := fallback.New(h.engine, &o)
+		assert.ErrorContains(t, err, "fallback: Options.", name)
 	}
 }
 
 // Whatever a stage asks for, the policy keeps what every page has.
-func TestFallbackSources(t *testing.T) {
-	asks := &formStage{form: uia.Form{Heading: "Captcha", Widget: &uia.FormWidget{Script: "https://captcha.example/api.js", Class: "c", SiteKey: markup}, Sources: map[string][]string{
+func TestSources(t *testing.T) {
+	asks := &formStage{form: form.Form{Heading: "Captcha", Widget: &form.Widget{Script: "https://captcha.example/api.js", Class: "c", SiteKey: markup}, Sources: map[string][]string{
 		"script-src":  {"https://captcha.example/api/", "'unsafe-inline'", "https://x; form-action *", "*", "data:"},
 		"frame-src":   {"https://*.captcha.example"},
 		"form-action": {"https://evil.example"},
 	}}}
-	h := pageSetup(t, setup{flows: []uia.Flow{{"example.form"}}, change: func(c *uia.Config) { c.Stages = append(c.Stages, asks) }}, nil)
-	w := h.page(pagePath("example.form", h.post(map[string]any{}).session()), nil)
+	h := newSite(t, uia.Flow{"example.form"}, nil, func(c *uia.Config) { c.Stages = append(c.Stages, asks) })
+	w := h.page(pagePath("example.form", h.open(dict{})), nil)
 	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
 	i := slices.IndexFunc(policy, func(s string) bool { return strings.HasPrefix(s, "script-src ") })
 	require.GreaterOrEqual(t, i, 0)
@@ -113,11 +116,36 @@ func TestFallbackSources(t *testing.T) {
 // formStage is a stage whose form the test decides.
 type formStage struct {
 	uia.DummyStage
-	form uia.Form
+	form form.Form
 }
 
 func (*formStage) Type() string { return "example.form" }
 
-func (f *formStage) Form(context.Context, *uia.Session, uia.FormState) (*uia.Form, error) {
+func (f *formStage) Form(context.Context, *uia.Session, form.State) (*form.Form, error) {
 	return &f.form, nil
+}
+
+// A stage of the host's that has no form to show is a mistake that the log tells by the
+// stage's name, and the user is told nothing of.
+func TestStageWithoutForm(t *testing.T) {
+	var logged strings.Builder
+	h := newSite(t, uia.Flow{"example.none"}, nil, func(c *uia.Config) {
+		c.Stages = append(c.Stages, noForm{})
+		c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	})
+	w := h.page(pagePath("example.none", h.open(dict{})), nil)
+	assert.Equal(t, 500, w.Code)
+	assert.Contains(t, w.Body.String(), "Something went wrong on the server.")
+	assert.Contains(t, logged.String(), "example.none")
+}
+
+type noForm struct{ uia.DummyStage }
+
+func (noForm) Type() string { return "example.none" }
+
+func (noForm) Form(context.Context, *uia.Session, form.State) (*form.Form, error) { return nil, nil }
+
+func TestNewFindsMistakes(t *testing.T) {
+	_, err := fallback.New(nil, nil)
+	assert.ErrorContains(t, err, "engine")
 }

@@ -1,4 +1,4 @@
-package uia
+package fallback
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -23,37 +24,37 @@ type pages struct {
 	styles, scripts []string // sources for the policy: hashes
 }
 
-func newPages(o FallbackOptions) (*pages, error) {
+func newPages(o Options) (*pages, error) {
 	p := &pages{template: o.Template, title: o.Title}
 	if p.title == "" {
 		p.title = "Matrix account"
 	}
 	if p.template == nil {
-		p.template = template.Must(template.New("fallback").Parse(fallbackHTML))
+		p.template = template.Must(template.New("fallback").Parse(pageHTML))
 	}
 	var mistakes []error
 	for _, target := range o.Redirects {
 		if u, err := url.Parse(target); err != nil || !u.IsAbs() || slices.Contains([]string{"javascript", "data", "vbscript", "blob", "file"}, u.Scheme) {
-			mistakes = append(mistakes, fmt.Errorf("uia: FallbackOptions.Redirects: %q is not an absolute URL to lead to", target))
+			mistakes = append(mistakes, fmt.Errorf("fallback: Options.Redirects: %q is not an absolute URL to lead to", target))
 		}
 	}
 	// What a page contains when it is made of these is what its author wrote, and
 	// may be run. Whatever gets into a page later is not in the policy.
-	form := &Form{Heading: "h", Text: "t", Submit: "s", Link: &FormLink{}, Fields: []FormField{{Name: "n", Label: "l"}}}
-	finished := &FallbackPage{Redirect: "x:", Action: "a"}
+	sample := form.Form{Heading: "h", Text: "t", Submit: "s", Link: &form.Link{}, Fields: []form.Field{{Name: "n", Label: "l"}}}
+	finished := &Page{Redirect: "x:", Action: "a"}
 	finished.done()
-	asking := &FallbackPage{Action: "a", Error: "e"}
-	asking.ask(form, nil)
-	for _, sample := range []*FallbackPage{asking, finished, {Heading: "h", Error: "e"}} {
-		out, err := p.render(sample)
+	asking := &Page{Action: "a", Error: "e"}
+	asking.ask(sample, nil)
+	for _, page := range []*Page{asking, finished, {Heading: "h", Error: "e"}} {
+		out, err := p.render(page)
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("uia: FallbackOptions.Template: %w", err))
+			mistakes = append(mistakes, fmt.Errorf("fallback: Options.Template: %w", err))
 			break
 		}
 		p.styles = append(p.styles, hashes(out, styleElement)...)
 		p.scripts = append(p.scripts, hashes(out, scriptElement)...)
-		if sample.Done && !slices.Contains(p.scripts, hash([]byte(fallbackScript))) {
-			mistakes = append(mistakes, errors.New("uia: FallbackOptions.Template: a page that is Done has no <script>{{.Script}}</script>: clients would wait for ever"))
+		if page.Done && !slices.Contains(p.scripts, hash([]byte(pageScript))) {
+			mistakes = append(mistakes, errors.New("fallback: Options.Template: a page that is Done has no <script>{{.Script}}</script>: clients would wait for ever"))
 		}
 	}
 	slices.Sort(p.styles)
@@ -81,8 +82,8 @@ func hash(content []byte) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-func (p *pages) render(page *FallbackPage) ([]byte, error) {
-	page.Title, page.Style, page.Script = p.title, fallbackCSS, fallbackScript
+func (p *pages) render(page *Page) ([]byte, error) {
+	page.Title, page.Style, page.Script = p.title, pageCSS, pageScript
 	var out bytes.Buffer
 	if err := p.template.Execute(&out, page); err != nil {
 		return nil, err
@@ -91,10 +92,10 @@ func (p *pages) render(page *FallbackPage) ([]byte, error) {
 }
 
 // write writes the page, or nothing if there is an error.
-func (p *pages) write(w http.ResponseWriter, status int, page *FallbackPage) error {
+func (p *pages) write(w http.ResponseWriter, status int, page *Page) error {
 	out, err := p.render(page)
 	if err != nil {
-		return fmt.Errorf("uia: fallback page: %w", err)
+		return fmt.Errorf("fallback: %w", err)
 	}
 	h := w.Header()
 	wire.SetCORS(h)
@@ -112,11 +113,11 @@ func (p *pages) write(w http.ResponseWriter, status int, page *FallbackPage) err
 }
 
 // policy returns the Content-Security-Policy of a page.
-func (p *pages) policy(form *Form) string {
+func (p *pages) policy(shown *form.Form) string {
 	sources := map[string][]string{"style-src": p.styles, "script-src": p.scripts}
-	if form != nil {
+	if shown != nil {
 		for _, directive := range []string{"script-src", "style-src", "frame-src", "connect-src", "img-src"} {
-			for _, source := range form.Sources[directive] {
+			for _, source := range shown.Sources[directive] {
 				if sourceExpression.MatchString(source) {
 					sources[directive] = append(slices.Clip(sources[directive]), source)
 				}
@@ -137,6 +138,6 @@ func (p *pages) policy(form *Form) string {
 // keyword, and nothing that ends a directive.
 var sourceExpression = regexp.MustCompile(`^https?://[A-Za-z0-9.*:\[\]-]+(/[A-Za-z0-9._~/-]*)?$`)
 
-// redirectURL marks one of FallbackOptions.Redirects as safe to link to: its scheme
+// redirectURL marks one of Options.Redirects as safe to link to: its scheme
 // may be one that templates do not know.
 func redirectURL(target string) template.URL { return template.URL(target) }

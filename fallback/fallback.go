@@ -1,0 +1,198 @@
+// Package fallback is the page on which a user completes a stage that their client does
+// not know (Client-Server API, "Fallback").
+package fallback
+
+import (
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/wire"
+)
+
+// The paths of the page, as patterns of an http.ServeMux. Clients use both.
+const (
+	Path   = "/_matrix/client/v3/auth/{type}/fallback/web"
+	PathR0 = "/_matrix/client/r0/auth/{type}/fallback/web"
+)
+
+// Options are the options of [New].
+type Options struct {
+	// Title names the homeserver at the top of the page. Empty means
+	// "Matrix account".
+	Title string
+	// Template replaces the page. It is executed with a *[Page]. Styles and
+	// scripts that it has inline are allowed to be used if they are the same on
+	// every page; it cannot load any, nor images, and has no style attributes.
+	// Its page must contain <script>{{.Script}}</script> when .Done. Nil means the
+	// page of this package.
+	Template *template.Template
+	// Redirects lists where a completed page may lead a mobile client to that asks
+	// for it by the further query parameter redirect: absolute URLs, which are
+	// compared whole ("org.example.client://auth-done"). Any other value of the
+	// parameter is ignored. Nil turns that off.
+	Redirects []string
+}
+
+// Handler is the page of the stages of one engine. It is an http.Handler.
+//
+// The session's ID is all that the page goes by. It reads no cookie and no other
+// credential that a browser would send along by itself, so that a page of another
+// origin that posts here achieves no more than its author could with a client of
+// their own: that is why the form carries no further secret against forged
+// requests. What an author with a session of theirs could want is that somebody
+// else passes a stage in it: the page therefore says what is being authorised,
+// cannot be framed, and a stage that knows its user compares them with the
+// session's Subject.
+type Handler struct {
+	engine *uia.Engine
+	pages  *pages
+	opts   Options
+}
+
+// New returns the page of the engine's stages. The auth type is the path value "type"
+// where the handler is mounted with [Path], and is otherwise read from a path that ends
+// in /auth/<type>/fallback/web.
+//
+// The answer is a page, and Matrix JSON where there is none: for a type that is not
+// registered or is no [uia.FallbackStage], for another path, and for another method.
+// Its status is 200 while the stage is asked for and when it is completed, 401 for
+// a failed attempt, 400 for a session that is missing, forged or expired and for a
+// form that cannot be read, 403 for a session that is finished or does not wait for
+// this stage, 413, 429 and 500 as elsewhere.
+//
+// Attempts are charged to the engine's Limiter. opts may be nil; the error names
+// what is wrong with them.
+func New(e *uia.Engine, opts *Options) (*Handler, error) {
+	if e == nil {
+		return nil, errors.New("fallback: the engine is nil")
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	p, err := newPages(*opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{engine: e, pages: p, opts: *opts}, nil
+}
+
+var (
+	errNoPage     = uia.NewError(http.StatusNotFound, spec.Unrecognized("There is no such page."))
+	errBadForm    = uia.NewError(http.StatusBadRequest, spec.InvalidParam("What was sent could not be read. Please try again."))
+	errLargeForm  = uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "What was sent is too large."})
+	errExpired    = uia.NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired."))
+	errFinished   = uia.NewError(http.StatusForbidden, spec.Forbidden("The session is finished."))
+	errTooEarly   = uia.NewError(http.StatusForbidden, spec.Forbidden("Another step comes first."))
+	errNotOffered = uia.NewError(http.StatusForbidden, spec.Forbidden("The session does not ask for this step."))
+)
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	st, ok := h.engine.Stage(authType(r)).(uia.FallbackStage)
+	if !ok {
+		h.engine.WriteError(w, r, errNoPage)
+		return
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		wire.MethodNotAllowed(w, r, "GET, HEAD, POST")
+		return
+	}
+	page, err := h.page(r, st)
+	if err != nil {
+		h.Error(w, r, err, page)
+		return
+	}
+	h.Page(w, r, http.StatusOK, page)
+}
+
+// authType returns the auth type that the path names; "" if it names none.
+func authType(r *http.Request) string {
+	if typ := r.PathValue("type"); typ != "" {
+		return typ
+	}
+	rest, ok := strings.CutSuffix(r.URL.Path, "/fallback/web")
+	before, typ := rest[:strings.LastIndexByte(rest, '/')+1], rest[strings.LastIndexByte(rest, '/')+1:]
+	if !ok || !strings.HasSuffix(before, "/auth/") {
+		return ""
+	}
+	return typ
+}
+
+// page returns the page for a request. An error is to be shown in it, and then the
+// page may have no form.
+func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || len(query["session"]) != 1 {
+		return page, errExpired
+	}
+	if target := query.Get("redirect"); slices.Contains(h.opts.Redirects, target) {
+		page.Redirect = redirectURL(target)
+	}
+	s, err := h.session(r, query.Get("session"))
+	if err != nil {
+		return page, err
+	}
+	page.Action = s.Describe()
+
+	var sent submission
+	if r.Method == http.MethodPost && slices.Contains(s.Next(), st.Type()) {
+		sent = h.submit(r, st, s)
+		if s, err = h.session(r, s.ID); err != nil { // as the attempt has left it
+			return page, err
+		}
+	}
+	switch {
+	case s.Has(st.Type()):
+		page.done()
+		return page, nil
+	case !slices.Contains(s.Next(), st.Type()):
+		return page, misplaced(s, st)
+	}
+	shown, err := st.Form(r.Context(), s, form.State{
+		Languages: languages(r.Header.Get("Accept-Language")), Extra: sent.extra,
+	})
+	if err != nil {
+		return page, err
+	}
+	if shown == nil {
+		return page, fmt.Errorf("fallback: the stage %s has no form", st.Type())
+	}
+	page.ask(*shown, sent.values)
+	return page, sent.failure
+}
+
+// session returns the session of this ID. An error of it is errExpired, errFinished, or
+// a failure of the server.
+func (h *Handler) session(r *http.Request, id string) (*uia.Session, error) {
+	s, err := h.engine.Session(r.Context(), id)
+	if refusal, ok := errors.AsType[*uia.Error](err); ok {
+		switch refusal.Status {
+		case http.StatusBadRequest:
+			return nil, errExpired
+		case http.StatusForbidden:
+			return nil, errFinished
+		}
+	}
+	return s, err
+}
+
+// misplaced says why the session does not wait for the stage.
+func misplaced(s *uia.Session, st uia.Stage) error {
+	for _, flow := range s.Flows {
+		if slices.Contains(flow, st.Type()) {
+			return errTooEarly
+		}
+	}
+	return errNotOffered
+}
