@@ -102,10 +102,10 @@ type step struct {
 	Save    map[string]string `json:"save"`
 }
 
-// until repeats a request until it is answered with a status.
+// until repeats a guess until it is answered with status 429.
 type until struct {
-	Status int `json:"status"`
-	Times  int `json:"times"`
+	Way   string `json:"way"`
+	Shape bool   `json:"shape"`
 }
 
 // race has several contestants take the same steps side by side.

@@ -46,11 +46,18 @@
 // # What a run does to the homeserver
 //
 // It registers about a hundred accounts named uiatest-..., and deletes the tokens
-// it has made through the administration, not the accounts. It makes at most
-// [MaxGuesses] failed guesses at tokens in all. Cases share nothing, so they run in
-// any order and side by side, but for those of the area "limits", which spend what
-// is left of the guesses and so come last. An answer with status 429 is waited out
-// as long as it asks for, wherever a case does not expect it.
+// it has made through the administration, not the accounts. The cases make at most
+// [MaxGuesses] failed guesses at tokens in all, and those of the area "limits"
+// Options.Guesses more in each way to guess, to see whether it is limited. Cases share
+// nothing, so they run in any order and side by side, but for those of "limits",
+// which come last.
+//
+// Homeservers limit what an address may do. Each case is a client with an address of
+// its own where that can be: against a Handler, and on the loopback interface of
+// systems that have all of 127.0.0.0/8 there. Elsewhere limits are met, and a run takes
+// as long as they want. An answer with status 429 is waited out as long as it asks for,
+// wherever a case does not expect it; meanwhile cases run that have nothing to do with
+// that endpoint.
 //
 // # The cases are data
 //

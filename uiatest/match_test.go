@@ -40,7 +40,7 @@ func TestMatch(t *testing.T) {
 }
 
 func TestVariables(t *testing.T) {
-	s := newScope()
+	s := newScope(nil)
 	s.values["session"], s.values["n"], s.values["t.1"] = "a/b c", json.Number("5"), "one"
 	got, err := s.value(decode(t, `{"whole":"${n}","part":"x${n}","q":"${session|query}","p":"${session|path}","u":"${session|upper}","r":"${repeat.3.x}","again":["${user.a}","${user.a}","${user.b}"],"plain":"$5 {a}"}`))
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func TestVariables(t *testing.T) {
 }
 
 func TestForm(t *testing.T) {
-	s := newScope()
+	s := newScope(nil)
 	s.page = &answer{path: "/a/b?session=1", body: []byte(`<p><input name=outside><FORM method='POST'
 		action="c?x=1&amp;y=2"><input type=hidden name="h" value="&lt;1"><input type="email" name="mail"><input name="token" value="old"><input name="second"><button name=go value=1>Go</button><button name=no value=2></button></form>`)}
 	m, err := s.submit("a b")

@@ -35,7 +35,7 @@ func (r *runner) race(ctx context.Context, ra *race, s *scope) error {
 			continue
 		}
 		if st.Set == nil {
-			if err := r.sender.pace(ctx, len(field)); err != nil {
+			if err := r.sender.line(ctx, s.from, st.Request, len(field)); err != nil {
 				return err
 			}
 		}

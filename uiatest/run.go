@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,11 +19,16 @@ type Options struct {
 	Match *regexp.Regexp
 	// Levels selects cases by level. None selects all.
 	Levels []Level
-	// Parallel is how many cases run side by side. Zero means one.
+	// Parallel is how many cases run side by side, those not counted that wait because
+	// the homeserver has asked them to. Zero means one.
 	Parallel int
 	// Shuffle, if not zero, brings the cases into an order that it determines. Those of
 	// the area "limits" come last in any case.
 	Shuffle uint64
+	// Guesses is how many wrong guesses each way to guess gets until it has to be limited:
+	// the token stage, the fallback page, the validity endpoint and the password stage.
+	// Zero means 50. All of them come from one client.
+	Guesses int
 	// Rate is how many requests are sent per second at most, races excepted, in which
 	// up to eight go out together. Zero means no bound for a Handler, 20 for a URL.
 	Rate float64
@@ -50,6 +57,8 @@ type Report struct {
 	// Exchanges are the requests that were sent and their answers, of a case that failed.
 	Exchanges []Exchange    `json:"exchanges,omitempty"`
 	Took      time.Duration `json:"took_ns"`
+
+	again func() error // looks once more whether there is a limit; may be nil
 }
 
 // Select returns the cases that the options select.
@@ -66,7 +75,7 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	r, err := newRunner(ctx, s, opts.Rate)
+	r, err := newRunner(ctx, s, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +84,7 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 	reports := make([]Report, len(cases))
 	var first, last []int
 	for i, c := range cases {
-		if c.Area == "limits" {
+		if c.Area == limitsArea {
 			last = append(last, i)
 		} else {
 			first = append(first, i)
@@ -97,23 +106,12 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 			opts.Progress(done, len(cases), report)
 		}
 	}
-	queue := make(chan int)
-	var workers sync.WaitGroup
-	for range max(opts.Parallel, 1) {
-		workers.Go(func() {
-			for i := range queue {
-				one(i)
-			}
-		})
-	}
-	for _, i := range first {
-		queue <- i
-	}
-	close(queue)
-	workers.Wait()
-	for _, i := range last {
-		one(i)
-	}
+	line := &schedule{parallel: max(opts.Parallel, 1), queue: first, run: one,
+		shut: func(i int) bool { return r.sender.gates.shut(r.endpoints(&cases[i])) }}
+	r.waiting = line.wait
+	line.play()
+	r.waiting = nil
+	r.limits(last, reports, one)
 	return reports, r.failure()
 }
 
@@ -132,14 +130,23 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 		return report
 	}
 	begun := time.Now()
-	s := newScope()
+	from := r.guesser
+	if c.Area != limitsArea {
+		from = r.clients.next()
+		defer from.close()
+		from.waiting = r.waiting
+	}
+	s := newScope(from)
 	err := r.play(ctx, c, s)
 	report.Took = time.Since(begun)
 	var broken *problem
 	var inapplicable *inapplicable
+	var unlimited *unlimited
 	switch {
 	case err == nil:
 		report.Outcome = Passed
+	case errors.As(err, &unlimited):
+		report.Outcome, report.Problems, report.again = Failed, []string{err.Error()}, unlimited.again
 	case errors.As(err, &broken):
 		report.Outcome, report.Problems = Failed, broken.list
 	case errors.As(err, &inapplicable):
@@ -170,4 +177,26 @@ func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 		s.values["token."+name] = value
 	}
 	return r.steps(ctx, c.steps, s)
+}
+
+// endpoints returns the endpoints that a case sends requests to.
+func (r *runner) endpoints(c *Case) []string {
+	seen := make(map[string]bool)
+	var walk func([]step)
+	walk = func(steps []step) {
+		for _, st := range steps {
+			if _, path, ok := strings.Cut(st.Request, " "); ok {
+				seen[endpoint(path)] = true
+			}
+			walk(r.suite.sequences[st.Use])
+			if st.Race != nil {
+				walk(st.Race.Steps)
+			}
+		}
+	}
+	walk(c.steps)
+	if len(c.tokens) > 0 && r.server.NewToken == nil && r.server.AdminToken != "" {
+		seen[endpoint(adminPath)] = true
+	}
+	return slices.Collect(maps.Keys(seen))
 }

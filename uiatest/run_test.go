@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -29,7 +31,8 @@ func answering(status int, body string) http.Handler {
 	})
 }
 
-// However a homeserver answers, a run makes at most 50 failed guesses.
+// However a homeserver answers, the cases make at most 50 failed guesses, and those about
+// limits as many as each way to guess has got, and one more.
 func TestGuessesAreBounded(t *testing.T) {
 	for name, body := range map[string]string{
 		"every guess is wrong": strings.TrimSuffix(challenge, "}") + `,"errcode":"M_UNAUTHORIZED","error":"no","valid":false}`,
@@ -48,10 +51,12 @@ func TestGuessesAreBounded(t *testing.T) {
 					}
 					answering(http.StatusUnauthorized, body).ServeHTTP(w, r)
 				})
-				reports, err := Run(t.Context(), Server{Handler: count, NewToken: given}, &Options{Parallel: parallel, Shuffle: 7})
+				const each = 7 // of two ways: there is no fallback page, and there are no passwords
+				opts := &Options{Parallel: parallel, Shuffle: 7, Guesses: each}
+				reports, err := Run(t.Context(), Server{Handler: count, NewToken: given}, opts)
 				require.NoError(t, err)
-				require.LessOrEqual(t, guesses.Load(), int64(MaxGuesses))
-				require.Greater(t, guesses.Load(), int64(MaxGuesses-8), "they are made use of")
+				require.LessOrEqual(t, guesses.Load(), int64(MaxGuesses+2*each))
+				require.Greater(t, guesses.Load(), int64(MaxGuesses-8+2*each), "they are made use of")
 				require.Greater(t, requests.Load(), int64(200))
 				used := 0
 				for _, r := range reports {
@@ -98,6 +103,108 @@ func TestLimitsAreHonoured(t *testing.T) {
 	}
 }
 
+// A limit holds up the cases that it touches, and no others: not even where cases run one
+// after the other, and the homeserver does not tell clients by their addresses.
+func TestLimitsHoldUpNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		validity := 0
+		server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case !strings.HasSuffix(r.URL.Path, "/validity"):
+				answering(http.StatusUnauthorized, challenge).ServeHTTP(w, r)
+			case time.Since(begun) < time.Minute:
+				validity++
+				answering(http.StatusTooManyRequests, fmt.Sprintf(`{"retry_after_ms":%d}`, (time.Minute-time.Since(begun)).Milliseconds())).ServeHTTP(w, r)
+			default:
+				validity++
+				answering(http.StatusOK, `{"valid":false}`).ServeHTTP(w, r)
+			}
+		})
+		after := make(map[string]time.Duration)
+		opts := &Options{
+			Match:    regexp.MustCompile("^(validity/(an-unknown-token|valid-is-a-boolean|a-very-long-token)|input/what-is-no-object/.*)$"),
+			Progress: func(_, _ int, r Report) { after[r.Area] = time.Since(begun) },
+		}
+		reports, err := Run(t.Context(), Server{Handler: server, NewToken: given}, opts)
+		require.NoError(t, err)
+		require.Greater(t, len(reports), 5)
+		require.Less(t, after["input"], time.Second)
+		require.GreaterOrEqual(t, after["validity"], time.Minute)
+		require.Less(t, after["validity"], 61*time.Second)
+		require.LessOrEqual(t, validity, 6, "who has to wait does not ask again before the time")
+	})
+}
+
+// guessing is a homeserver on which all that is guessed is wrong. Limit decides about a
+// guess, by the way it is made and how many came before it, in that way and in all.
+func guessing(limit func(way string, nth, all int) bool) http.Handler {
+	var mu sync.Mutex
+	count := make(map[string]int)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		way := "stage"
+		switch {
+		case strings.Contains(r.URL.Path, "/validity"):
+			way = "validity"
+		case strings.Contains(r.URL.Path, "/fallback"):
+			way = "fallback"
+			if r.Method == http.MethodGet {
+				w.Header().Set("Content-Type", "text/html")
+				fmt.Fprint(w, `<form method="post"><input name="token"></form>`)
+				return
+			}
+		case !strings.Contains(string(raw), `"token"`):
+			answering(http.StatusUnauthorized, challenge).ServeHTTP(w, r)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if limit(way, count[way], count["all"]) {
+			answering(http.StatusTooManyRequests, `{"errcode":"M_LIMIT_EXCEEDED","error":"slowly","retry_after_ms":10000}`).ServeHTTP(w, r)
+			return
+		}
+		count[way]++
+		count["all"]++
+		answering(http.StatusUnauthorized, `{"errcode":"M_UNAUTHORIZED","error":"wrong"}`).ServeHTTP(w, r)
+	})
+}
+
+// A way to guess without a limit fails, and leaves the others their guesses. A limit
+// that all ways have in common is found, whichever of them reaches it.
+func TestLimitsAreFound(t *testing.T) {
+	three := []string{"limits/validity-is-limited", "limits/the-stage-is-limited", "limits/the-fallback-page-is-limited"}
+	for name, test := range map[string]struct {
+		limit  func(way string, nth, all int) bool
+		failed []string
+	}{
+		"none":                        {func(string, int, int) bool { return false }, three},
+		"each has its own":            {func(_ string, nth, _ int) bool { return nth == 20 }, nil},
+		"all have one":                {func(_ string, _, all int) bool { return all >= 60 }, nil},
+		"one of more than is guessed": {func(_ string, _, all int) bool { return all >= 200 }, three},
+		"not at the stage":            {func(way string, nth, _ int) bool { return way != "stage" && nth == 5 }, three[1:2]},
+		"at the stage alone":          {func(way string, nth, _ int) bool { return way == "stage" && nth == 49 }, []string{three[0], three[2]}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				opts := &Options{Match: regexp.MustCompile("^(" + strings.Join(three, "|") + ")$")}
+				reports, err := Run(t.Context(), Server{Handler: guessing(test.limit), NewToken: given}, opts)
+				require.NoError(t, err)
+				require.Len(t, reports, 3)
+				for _, r := range reports {
+					if slices.Contains(test.failed, r.Name) {
+						require.Equal(t, Failed, r.Outcome, r.Name)
+						require.Equal(t, Should, r.Level)
+						require.Contains(t, r.Problems[0], "no limit within 50 guesses")
+					} else {
+						require.Equal(t, Passed, r.Outcome, "%s: %s %v", r.Name, r.Reason, r.Problems)
+					}
+				}
+			})
+		})
+	}
+}
+
 // Requests go out at the rate that is asked for, and races are not drawn out.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -125,7 +232,7 @@ func TestNotApplicable(t *testing.T) {
 		"unknown flow":   {Server{Handler: open, Flows: [][]string{{"m.login.sso"}}, Tokens: []string{"a"}}, "token/a-valid-token", "no flow of"},
 		"open":           {Server{Handler: open}, "closed/register-is-403", "registration is open"},
 		"closed":         {Server{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`)}, "uia/no-auth", "registration is closed"},
-		"no limit":       {Server{Handler: open}, "limits/the-stage", "no status 429 within 50 requests"},
+		"no limit":       {Server{Handler: open}, "limits/a-limit-says", "50 guesses have got none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports, err := Run(t.Context(), test.server, &Options{Match: regexp.MustCompile("^" + test.run)})

@@ -11,17 +11,22 @@ import (
 
 // runner runs cases against one homeserver.
 type runner struct {
-	server Server
-	sender *sender
-	mint   *mint
-	suite  *suite
-	flow   string // "T", "TD" or ""
+	server  Server
+	sender  *sender
+	clients *origins
+	from    *origin // for what is no case
+	guesser *origin // for the cases about limits
+	shares  *shares
+	waiting func() (resume func()) // called when a case has to wait; may be nil
+	mint    *mint
+	suite   *suite
+	flow    string // "T", "TD" or ""
 
 	mu   sync.Mutex
 	fail error // why the run cannot go on
 }
 
-func newRunner(ctx context.Context, s Server, rate float64) (*runner, error) {
+func newRunner(ctx context.Context, s Server, opts *Options) (*runner, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -29,17 +34,21 @@ func newRunner(ctx context.Context, s Server, rate float64) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	rate := opts.Rate
 	if rate <= 0 && s.URL != "" {
 		rate = 20
 	}
 	r := &runner{server: s, suite: suite}
-	r.sender = &sender{client: newClient(&s), base: s.base(), budget: newBudget(MaxGuesses)}
+	r.sender = &sender{base: s.base(), budget: newBudget(MaxGuesses)}
 	if rate > 0 {
 		r.sender.every = time.Duration(float64(time.Second) / rate)
 	}
-	r.mint = &mint{server: &r.server, sender: r.sender}
+	r.clients = newOrigins(ctx, &s)
+	r.from, r.guesser = r.clients.next(), r.clients.next()
+	r.shares = newShares(opts.Guesses)
+	r.mint = &mint{server: &r.server, sender: r.sender, from: r.from}
 	if err := r.look(ctx); err != nil {
-		r.sender.client.CloseIdleConnections()
+		r.from.close()
 		return nil, fmt.Errorf("uiatest: %w", err)
 	}
 	r.flow = flowOf(r.server.Flows)
@@ -54,7 +63,7 @@ const registerPath = "/_matrix/client/v3/register"
 func (r *runner) look(ctx context.Context) error {
 	m := &message{method: http.MethodPost, path: registerPath, body: []byte("{}"),
 		header: http.Header{"Content-Type": {"application/json"}}}
-	a, err := r.sender.send(ctx, m, patient)
+	a, err := r.sender.send(ctx, r.from, m, patient)
 	if err != nil {
 		return fmt.Errorf("the homeserver cannot be measured: %w", err)
 	}
@@ -84,7 +93,7 @@ func (r *runner) look(ctx context.Context) error {
 func (r *runner) alive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := r.sender.send(ctx, &message{method: http.MethodGet, path: "/_matrix/client/versions"}, once)
+	_, err := r.sender.send(ctx, r.from, &message{method: http.MethodGet, path: "/_matrix/client/versions"}, once)
 	return err == nil
 }
 
@@ -109,5 +118,6 @@ func (r *runner) close() {
 		defer cancel()
 		r.mint.clean(ctx)
 	}
-	r.sender.client.CloseIdleConnections()
+	r.from.close()
+	r.guesser.close()
 }

@@ -16,6 +16,7 @@ import (
 // scope is the variables of a case. Those of a contestant of a race begin as those
 // of the case; the ones that are made up, such as usernames, they share.
 type scope struct {
+	from   *origin // the client that the case is
 	values map[string]any
 	made   *madeUp
 	number string    // of the contestant or the repetition; "" if there is none
@@ -43,8 +44,8 @@ func (x *exchange) add(e Exchange) {
 	}
 }
 
-func newScope() *scope {
-	return &scope{values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}}
+func newScope(from *origin) *scope {
+	return &scope{from: from, values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}}
 }
 
 // contestant returns a scope for one that takes part in a race.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,10 +21,10 @@ const maxRetries = 20
 
 // sender sends requests at a bounded rate, and counts guesses.
 type sender struct {
-	client *http.Client
 	base   string
 	every  time.Duration // at the least between two requests; zero means at once
 	budget *budget
+	gates  gates
 
 	mu   sync.Mutex
 	next time.Time // when the next request may be sent
@@ -36,6 +37,7 @@ const (
 	patient manner = iota // an answer with status 429 is waited out
 	once                  // it is an answer like any other
 	racing                // and pace has been called already
+	limited               // like once, and a guess is not charged to the budget of the run
 )
 
 // pace waits until the next request may be sent, or the next n of them at once.
@@ -48,24 +50,27 @@ func (s *sender) pace(ctx context.Context, n int) error {
 	}
 	s.next = at.Add(time.Duration(n) * s.every)
 	s.mu.Unlock()
-	if deadline, ok := ctx.Deadline(); ok && at.After(deadline) {
-		return notApplicable(fmt.Sprintf("the homeserver asks to wait for %v, which is longer than the run may take", at.Sub(now).Round(time.Second)))
-	}
 	return sleep(ctx, at.Sub(now))
 }
 
-// holdBack keeps every request back for a while, as the homeserver has asked.
-func (s *sender) holdBack(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at := time.Now().Add(d); at.After(s.next) {
-		s.next = at
+// line waits until n requests may be sent at once.
+func (s *sender) line(ctx context.Context, from *origin, request string, n int) error {
+	_, path, _ := strings.Cut(request, " ")
+	leave, err := s.gates.gate(from, endpoint(path)).enter(ctx, from.waiting)
+	if err != nil {
+		return err
 	}
+	leave()
+	return s.pace(ctx, n)
 }
 
+// sleep waits, unless it is known to take longer than ctx lasts.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return notApplicable(fmt.Sprintf("the homeserver asks to wait for %v, which is longer than the run may take", d.Round(time.Second)))
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -78,24 +83,40 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // send sends a request.
-func (s *sender) send(ctx context.Context, m *message, how manner) (*answer, error) {
+func (s *sender) send(ctx context.Context, from *origin, m *message, how manner) (*answer, error) {
 	for range maxRetries {
-		if how != racing {
-			if err := s.pace(ctx, 1); err != nil {
-				return nil, err
-			}
-		}
-		a, err := s.roundTrip(ctx, m)
+		a, err := s.attempt(ctx, from, m, how)
 		if err != nil || how != patient || a.status != http.StatusTooManyRequests {
 			return a, err
 		}
-		s.holdBack(a.retryAfter())
 	}
 	return nil, notApplicable(fmt.Sprintf("the homeserver has answered %d times with status 429", maxRetries))
 }
 
-func (s *sender) roundTrip(ctx context.Context, m *message) (a *answer, err error) {
-	if guess(m) {
+// attempt sends a request once, when its gate lets it through.
+func (s *sender) attempt(ctx context.Context, from *origin, m *message, how manner) (*answer, error) {
+	gate := s.gates.gate(from, endpoint(m.path))
+	if how == patient {
+		leave, err := gate.enter(ctx, from.waiting)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+	}
+	if how != racing {
+		if err := s.pace(ctx, 1); err != nil {
+			return nil, err
+		}
+	}
+	a, err := s.roundTrip(ctx, from, m, how)
+	if err == nil && how != limited {
+		s.gates.note(from, endpoint(m.path), a)
+	}
+	return a, err
+}
+
+func (s *sender) roundTrip(ctx context.Context, from *origin, m *message, how manner) (a *answer, err error) {
+	if guess(m) && how != limited {
 		settle, err := s.budget.charge(ctx)
 		if err != nil {
 			return nil, err
@@ -112,7 +133,7 @@ func (s *sender) roundTrip(ctx context.Context, m *message) (a *answer, err erro
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", "uiatest")
 	}
-	response, err := s.client.Do(r)
+	response, err := from.client.Do(r)
 	if err != nil {
 		if timed.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no answer within %v", requestTimeout)

@@ -53,23 +53,6 @@ func (r *runner) step(ctx context.Context, st *step, s *scope) error {
 	return err
 }
 
-// until repeats a request until it gets the status that it is after.
-func (r *runner) until(ctx context.Context, st *step, s *scope) error {
-	for i := range st.Until.Times {
-		again := s.contestant(i)
-		plain := *st
-		plain.Expect = nil
-		a, err := r.ask(ctx, &plain, again, once)
-		if err != nil {
-			return err
-		}
-		if a.status == st.Until.Status {
-			return r.judge(st, a, s)
-		}
-	}
-	return notApplicable(fmt.Sprintf("no status %d within %d requests", st.Until.Status, st.Until.Times))
-}
-
 // set sets variables. All are worked out before the first is set.
 func (s *scope) set(values map[string]any) error {
 	worked, err := s.value(values)
@@ -90,7 +73,7 @@ func (r *runner) ask(ctx context.Context, st *step, s *scope, how manner) (*answ
 	if how == patient && st.Expect != nil && slices.Contains(st.Expect.Status, http.StatusTooManyRequests) {
 		how = once
 	}
-	a, err := r.sender.send(ctx, m, how)
+	a, err := r.sender.send(ctx, s.from, m, how)
 	s.log.add(newExchange(m, a, err, r.server.AdminToken))
 	if err != nil {
 		return nil, err

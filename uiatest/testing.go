@@ -15,7 +15,7 @@ import (
 // by its name, which is area/case.
 func TestServer(t *testing.T, s Server) {
 	t.Helper()
-	r, err := newRunner(t.Context(), s, 0)
+	r, err := newRunner(t.Context(), s, &Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestServer(t *testing.T, s Server) {
 	reports := make([]Report, len(cases))
 	t.Run("cases", func(t *testing.T) {
 		for i, c := range cases {
-			if c.Area != "limits" {
+			if c.Area != limitsArea {
 				t.Run(c.Name, func(t *testing.T) {
 					t.Parallel()
 					reports[i] = r.run(t.Context(), &c)
@@ -37,13 +37,15 @@ func TestServer(t *testing.T, s Server) {
 			}
 		}
 	})
+	var last []int
 	for i, c := range cases {
-		if c.Area == "limits" {
-			t.Run("cases/"+c.Name, func(t *testing.T) {
-				reports[i] = r.run(t.Context(), &c)
-				reports[i].tell(t)
-			})
+		if c.Area == limitsArea {
+			last = append(last, i)
 		}
+	}
+	r.limits(last, reports, func(i int) { reports[i] = r.run(t.Context(), &cases[i]) })
+	for _, i := range last {
+		t.Run("cases/"+cases[i].Name, func(t *testing.T) { reports[i].tell(t) })
 	}
 	r.close()
 	t.Log(summary(reports))

@@ -17,6 +17,7 @@ const adminPath = "/_synapse/admin/v1/registration_tokens"
 type mint struct {
 	server *Server
 	sender *sender
+	from   *origin
 
 	mu    sync.Mutex
 	given int      // of Server.Tokens
@@ -84,7 +85,7 @@ func (m *mint) administered(ctx context.Context, t NewToken, expired bool, s *sc
 		body["expiry_time"] = expires.UnixMilli()
 	}
 	request := m.request(http.MethodPost, adminPath+"/new", encode(body))
-	a, err := m.sender.send(ctx, request, patient)
+	a, err := m.sender.send(ctx, m.from, request, patient)
 	s.log.add(newExchange(request, a, err, m.server.AdminToken))
 	if err != nil {
 		return "", err
@@ -111,7 +112,7 @@ func (m *mint) request(method, path string, body []byte) *message {
 // clean deletes the tokens that were made through the administration.
 func (m *mint) clean(ctx context.Context) {
 	for _, value := range m.made {
-		if _, err := m.sender.send(ctx, m.request(http.MethodDelete, adminPath+"/"+url.PathEscape(value), nil), patient); err != nil {
+		if _, err := m.sender.send(ctx, m.from, m.request(http.MethodDelete, adminPath+"/"+url.PathEscape(value), nil), patient); err != nil {
 			return
 		}
 	}

@@ -10,13 +10,16 @@ import (
 
 // inProcess is an http.RoundTripper to a handler. An answer is kept in memory up to
 // a bound, and a handler that does not return is left behind when the context ends.
-type inProcess struct{ handler http.Handler }
+type inProcess struct {
+	handler http.Handler
+	address string // of the client
+}
 
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	in := r.Clone(ctx)
 	in.RequestURI = r.URL.RequestURI()
-	in.RemoteAddr = "192.0.2.1:49152"
+	in.RemoteAddr = t.address + ":49152"
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
@@ -65,20 +68,4 @@ func (w *recorder) Write(p []byte) (int, error) {
 		return 0, io.ErrShortWrite
 	}
 	return w.body.Write(p)
-}
-
-// newClient returns a client that sends to the homeserver and to nobody else: it
-// follows no redirect and uses no proxy.
-func newClient(s *Server) *http.Client {
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	if s.Handler != nil {
-		client.Transport = inProcess{s.Handler}
-		return client
-	}
-	client.Transport = &http.Transport{
-		DisableCompression:  true, // a short answer cannot become a long one
-		MaxIdleConnsPerHost: 16,
-		ForceAttemptHTTP2:   true,
-	}
-	return client
 }

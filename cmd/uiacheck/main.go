@@ -67,6 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "give up after this `time`")
 	fs.Float64Var(&c.options.Rate, "rate", 20, "send this `number` of requests per second at most")
 	fs.IntVar(&c.options.Parallel, "parallel", 1, "run this `number` of cases side by side")
+	fs.IntVar(&c.options.Guesses, "guesses", 50, "make this `number` of wrong guesses in each way to guess, to see whether it is limited")
 	asJSON := fs.Bool("json", false, "report in JSON")
 	asJUnit := fs.Bool("junit", false, "report in JUnit's XML")
 	fs.BoolVar(&c.list, "list", false, "list the cases, and run none")
@@ -98,8 +99,8 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 		return c, errors.New("-json and -junit exclude each other")
 	case c.server.URL == "" && !c.list:
 		return c, errors.New("-url is missing")
-	case c.options.Rate <= 0 || c.timeout <= 0 || c.options.Parallel <= 0:
-		return c, errors.New("-rate, -timeout and -parallel must be greater than zero")
+	case c.options.Rate <= 0 || c.timeout <= 0 || c.options.Parallel <= 0 || c.options.Guesses <= 0:
+		return c, errors.New("-rate, -timeout, -parallel and -guesses must be greater than zero")
 	case *asJSON:
 		c.format = writeJSON
 	case *asJUnit:

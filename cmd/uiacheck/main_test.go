@@ -215,7 +215,7 @@ func TestList(t *testing.T) {
 	status, stdout, _ := check(t, "-list")
 	require.Equal(t, exitPassed, status)
 	require.Greater(t, strings.Count(stdout, "\n"), 3*120)
-	_, stdout, _ = check(t, "-list", "-run", "^limits/", "-levels", "must")
+	_, stdout, _ = check(t, "-list", "-run", "^limits/", "-levels", "client")
 	require.Equal(t, 2*3, strings.Count(stdout, "\n"), stdout)
 }
 

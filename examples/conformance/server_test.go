@@ -112,18 +112,28 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// The default limit is above the guesses that a run makes. With a lower one the cases
-// about limits apply, and pass.
+// The default limit is found, and so is a lower one. That there is none is found too.
 func TestLimits(t *testing.T) {
-	for flow, stages := range flows {
-		t.Run(flow, func(t *testing.T) {
-			server := homeserver(t, open(t, "memory"), stages, 10)
-			reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Match: regexp.MustCompile("^limits/")})
-			require.NoError(t, err)
-			require.NotEmpty(t, reports)
-			for _, r := range reports {
-				require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
-			}
-		})
+	for name, failures := range map[string]int{"default": 0, "low": 10, "none": -1} {
+		for flow, stages := range flows {
+			t.Run(name+"/"+flow, func(t *testing.T) {
+				server := homeserver(t, open(t, "memory"), stages, failures)
+				reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Match: regexp.MustCompile("^limits/")})
+				require.NoError(t, err)
+				failed := 0
+				for _, r := range reports {
+					if failures < 0 {
+						require.NotEqual(t, uiatest.Passed, r.Outcome, r.Name)
+					} else {
+						require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
+					}
+					if r.Outcome == uiatest.Failed {
+						failed++
+						require.Contains(t, r.Problems[0], "no limit within 50 guesses")
+					}
+				}
+				require.Equal(t, failures < 0, failed == 4, "each way to guess, and nothing else")
+			})
+		}
 	}
 }

@@ -1,0 +1,133 @@
+package conformance
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia/uiatest"
+)
+
+// bucket lets a burst of actions through, and then one at a time.
+type bucket struct {
+	every time.Duration
+	burst int
+}
+
+// synapses are the limits that Synapse has by default, by what is limited.
+var synapses = map[string]bucket{
+	"account":  {time.Second * 100 / 17, 3},
+	"validity": {10 * time.Second, 5},
+	"login":    {time.Second * 1000 / 3, 5},
+}
+
+// limits limits what comes from an address as Synapse does. An account that was made
+// counts, and while there have been too many no request to make one gets through.
+type limits struct {
+	next  http.Handler
+	alike bool // all come from one address, as they do behind a proxy
+
+	mu   sync.Mutex
+	full map[string]time.Time // when a bucket is empty again
+}
+
+func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	what := ""
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/validity"):
+		what = "validity"
+	case strings.HasSuffix(r.URL.Path, "/login") && r.Method == http.MethodPost:
+		what = "login"
+	case strings.HasSuffix(r.URL.Path, "/register") && !strings.Contains(r.URL.Path, "_synapse"):
+		what = "account"
+	default:
+		l.next.ServeHTTP(w, r)
+		return
+	}
+	key := what
+	if !l.alike {
+		key += netip.MustParseAddrPort(r.RemoteAddr).Addr().String()
+	}
+	if wait := l.count(key, synapses[what], what != "account"); wait > 0 {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_ = json.NewEncoder(w).Encode(map[string]any{"errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests", "retry_after_ms": wait.Milliseconds() + 1})
+		return
+	}
+	if what != "account" {
+		l.next.ServeHTTP(w, r)
+		return
+	}
+	answer := httptest.NewRecorder()
+	l.next.ServeHTTP(answer, r)
+	if answer.Code == http.StatusOK {
+		l.count(key, synapses[what], true)
+	}
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// count returns how long to wait. If that is not at all, and act is true, it counts.
+func (l *limits) count(key string, b bucket, act bool) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	full := l.full[key]
+	if full.Before(now) {
+		full = now
+	}
+	if wait := full.Add(b.every).Sub(now) - time.Duration(b.burst)*b.every; wait > 0 {
+		return wait
+	}
+	if act {
+		l.full[key] = full.Add(b.every)
+	}
+	return 0
+}
+
+// Synapse's limits hold up nothing where each case has an address of its own, and
+// elsewhere nothing but what they are about: the accounts alone take eleven minutes.
+func TestSynapsesLimits(t *testing.T) {
+	for name, test := range map[string]struct {
+		alike bool
+		most  time.Duration
+	}{
+		"own addresses": {false, 5 * time.Minute},
+		"one address":   {true, 13 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := homeserver(t, open(t, "memory"), flows["TD"], -1)
+				server.NewToken = nil
+				server.Handler = &limits{next: server.Handler, alike: test.alike, full: make(map[string]time.Time)}
+				begun := time.Now()
+				reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Rate: 20})
+				took := time.Since(begun)
+				require.NoError(t, err)
+				for _, r := range reports {
+					switch {
+					case r.Area == "closed" || r.Area == "limits" || strings.HasPrefix(r.Reason, "the flow is"):
+					case r.Area == "races" && test.alike: // many requests at once are more than the limits allow
+						require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
+					default:
+						require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
+					}
+				}
+				t.Logf("%d cases in %v", len(reports), took)
+				require.Less(t, took, test.most)
+			})
+		})
+	}
+}

@@ -1,0 +1,154 @@
+package uiatest
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// gates keep requests back to endpoints whose limit the homeserver has applied, and
+// no others.
+type gates struct {
+	mu     sync.Mutex
+	shared bool // the homeserver does not tell clients by their addresses
+	all    map[gateKey]*gate
+}
+
+// gateKey is a client's address, empty if the homeserver does not tell clients by
+// theirs, and an endpoint.
+type gateKey struct{ address, endpoint string }
+
+// gate stands before an endpoint. After an answer with status 429 it is shut for as
+// long as that asks for, and then lets one request through at a time until another
+// answer has come: when a limit lets one account be made every few seconds, waiting
+// requests that go out together would all be refused but one.
+type gate struct {
+	mu     sync.Mutex
+	until  time.Time
+	narrow bool
+	turn   chan struct{}
+}
+
+// gate returns the gate before an endpoint.
+func (g *gates) gate(from *origin, endpoint string) *gate {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.locked(from, endpoint)
+}
+
+func (g *gates) locked(from *origin, endpoint string) *gate {
+	key := gateKey{from.address, endpoint}
+	if g.shared {
+		key.address = ""
+	}
+	if g.all == nil {
+		g.all = make(map[gateKey]*gate)
+	}
+	if g.all[key] == nil {
+		g.all[key] = &gate{turn: make(chan struct{}, 1)}
+	}
+	return g.all[key]
+}
+
+// note takes note of an answer. A limit that meets a client at its first request was
+// reached by others: from then on all wait together.
+func (g *gates) note(from *origin, endpoint string, a *answer) {
+	limited := a.status == http.StatusTooManyRequests
+	g.mu.Lock()
+	if limited && from.address != "" && !from.known[endpoint] {
+		g.shared = true
+	}
+	if from.known == nil {
+		from.known = make(map[string]bool)
+	}
+	from.known[endpoint] = true
+	gate := g.locked(from, endpoint)
+	g.mu.Unlock()
+
+	gate.mu.Lock()
+	defer gate.mu.Unlock()
+	gate.narrow = limited
+	if at := time.Now().Add(a.retryAfter()); limited && at.After(gate.until) {
+		gate.until = at
+	}
+}
+
+// shut reports whether a new client would have to wait before one of the endpoints.
+func (g *gates) shut(endpoints []string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shared {
+		return false
+	}
+	for _, endpoint := range endpoints {
+		if gate := g.all[gateKey{"", endpoint}]; gate != nil && gate.wait() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// wait is how long the gate stays shut.
+func (g *gate) wait() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Until(g.until)
+}
+
+// enter waits until the gate lets a request through. Waiting, if not nil, is called
+// before it waits, and what that returns after it.
+func (g *gate) enter(ctx context.Context, waiting func() (resume func())) (leave func(), err error) {
+	begin, resume := func() {}, func() {}
+	if waiting != nil {
+		begin = sync.OnceFunc(func() { resume = waiting() })
+	}
+	defer func() { resume() }()
+	leave = func() {}
+	g.mu.Lock()
+	narrow := g.narrow
+	g.mu.Unlock()
+	if narrow {
+		begin()
+		select {
+		case g.turn <- struct{}{}:
+			leave = func() { <-g.turn }
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	for {
+		wait := g.wait()
+		if wait <= 0 {
+			return leave, ctx.Err()
+		}
+		begin()
+		if err := sleep(ctx, wait); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+}
+
+// endpoint returns which endpoint a path leads to, whatever the version that it is
+// asked under: homeservers count the versions of one together.
+func endpoint(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	if strings.HasSuffix(path, "/validity") {
+		return "validity"
+	}
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for i, part := range parts {
+		if part == "client" || part == "admin" {
+			rest := parts[min(i+2, len(parts)):] // without the version
+			if len(rest) > 1 && rest[0] == "register" {
+				return "register/" + rest[1]
+			}
+			if len(rest) > 0 {
+				return rest[0]
+			}
+		}
+	}
+	return path
+}
