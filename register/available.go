@@ -51,6 +51,9 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 	if err := reg.checkReserved(username); err != nil {
 		return err
 	}
+	if err := reg.checkPolicy(r.Context(), UsernameRequest{Localpart: username, Client: req.Client}); err != nil {
+		return err
+	}
 	return reg.Accounts.Available(r.Context(), username)
 }
 

@@ -98,6 +98,16 @@ type Registration struct {
 	// convention, and those of digits alone, which are guests. Otherwise such a name is
 	// refused with 400 M_INVALID_USERNAME, also if a token is pinned to it.
 	AllowReserved bool
+	// Username is asked whether there may be a new user of this name, for each request
+	// that brings one, for /register/available, for names that tokens are pinned to or
+	// that are made up, and again before the account is made. It refuses with an
+	// *uia.Error: 400 M_INVALID_USERNAME or M_EXCLUSIVE. The rules of
+	// [NewUsernames] are asked so:
+	//
+	//	func(_ context.Context, r register.UsernameRequest) error { return usernames.Check(r.Localpart) }
+	//
+	// Nil allows every name.
+	Username func(context.Context, UsernameRequest) error
 	// MakeUp makes a localpart up for a client that asks for none. It is called again,
 	// a few times, if the localpart cannot be had. Nil makes up 12 letters and digits.
 	MakeUp func(context.Context) (localpart string, err error)

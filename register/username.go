@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -70,6 +71,26 @@ func (reg *Registration) checkReserved(username string) error {
 	return nil
 }
 
+// UsernameRequest is what [Registration.Username] is asked about.
+type UsernameRequest struct {
+	// Localpart is within the grammar of user IDs.
+	Localpart string
+	// Client is the address of who asks (the engine's Config.Client).
+	Client netip.Addr
+	// Session is the session in which the name is asked for; nil for
+	// /register/available. Once it has passed the token stage, Session.Token has the
+	// token and its Meta.
+	Session *uia.Session
+}
+
+// checkPolicy asks the host.
+func (reg *Registration) checkPolicy(ctx context.Context, r UsernameRequest) error {
+	if reg.Username == nil {
+		return nil
+	}
+	return reg.Username(ctx, r)
+}
+
 func errInvalidName(message string) error {
 	return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, message)
 }
@@ -86,6 +107,9 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 		if err := reg.checkReserved(name); err != nil {
 			return err
 		}
+	}
+	if err := reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s}); err != nil {
+		return err
 	}
 	if name == p.Username { // a stranger's question, and not ours
 		if err := reg.limitAvailable(ctx, s.Client); err != nil {
@@ -107,11 +131,24 @@ func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p param
 	case err != nil:
 		return "", err
 	case name != "" && name == p.Username:
-		return name, reg.checkGrammar(name)
+		if err := reg.checkGrammar(name); err != nil {
+			return "", err
+		}
+		return name, reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s})
 	case name != "":
-		return name, reg.checkName(ctx, s, p, name)
+		// It may be taken by the account of this very session, if an earlier run was in
+		// doubt: that is for Create to say.
+		if err := reg.checkName(ctx, s, p, name); err != nil && !isInUse(err) {
+			return "", err
+		}
+		return name, nil
 	}
 	return reg.makeUp(ctx, s, p)
+}
+
+func isInUse(err error) bool {
+	e, ok := errors.AsType[*uia.Error](err)
+	return ok && e.ErrCode == spec.ErrorUserInUse
 }
 
 const (

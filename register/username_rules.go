@@ -87,23 +87,19 @@ func NewUsernames(rules UsernameRules) (*Usernames, error) {
 func (u *Usernames) Check(name string) error {
 	switch {
 	case len(name) < u.rules.MinLength:
-		return invalidUsername(fmt.Sprintf("A username has at least %d characters.", u.rules.MinLength))
+		return errInvalidName(fmt.Sprintf("A username has at least %d characters.", u.rules.MinLength))
 	case u.rules.MaxLength > 0 && len(name) > u.rules.MaxLength:
-		return invalidUsername(fmt.Sprintf("A username has at most %d characters.", u.rules.MaxLength))
+		return errInvalidName(fmt.Sprintf("A username has at most %d characters.", u.rules.MaxLength))
 	case u.rules.PlainEnds && !plainEnds(name):
-		return invalidUsername("A username begins and ends with a letter or a digit, and has no two signs in a row.")
+		return errInvalidName("A username begins and ends with a letter or a digit, and has no two signs in a row.")
 	case !u.matched(name):
-		return invalidUsername("This username is not of the form that this homeserver wants.")
+		return errInvalidName("This username is not of the form that this homeserver wants.")
 	case u.isReserved(name):
 		return refuse(http.StatusBadRequest, spec.ErrorExclusive, "This username is reserved.")
 	case u.isBad(name):
-		return invalidUsername("This username is not allowed here.")
+		return errInvalidName("This username is not allowed here.")
 	}
 	return nil
-}
-
-func invalidUsername(message string) error {
-	return refuse(http.StatusBadRequest, spec.ErrorInvalidUsername, message)
 }
 
 // matched looks at the expressions.

@@ -1,11 +1,13 @@
 package register_test
 
 import (
+	"context"
 	"errors"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -82,4 +84,66 @@ func BenchmarkUsernameRules(b *testing.B) {
 	for b.Loop() {
 		_ = u.Check(name)
 	}
+}
+
+// The host is asked about every name, wherever it comes from, and is told who asks.
+func TestUsernameIsAsked(t *testing.T) {
+	var asked []register.UsernameRequest
+	s := newServer(t, func(r *register.Registration) {
+		r.Username = func(_ context.Context, q register.UsernameRequest) error {
+			asked = append(asked, q)
+			if strings.HasPrefix(q.Localpart, "evil") {
+				return uia.NewError(400, spec.ASExclusive("not you"))
+			}
+			return nil
+		}
+		r.MakeUp = func(context.Context) (string, error) {
+			return []string{"evil-made-up", "made-up"}[min(len(asked), 1)], nil
+		}
+	})
+	about := func() (names []string) {
+		for _, q := range asked {
+			names = append(names, q.Localpart)
+		}
+		asked = nil
+		return names
+	}
+	s.get("?username=Evil").is(t, 400, "M_EXCLUSIVE")
+	assert.Nil(t, asked[0].Session)
+	assert.Equal(t, []string{"evil"}, about())
+
+	a := s.post("", dict{"username": "evil", "password": "p"})
+	a.is(t, 400, "M_EXCLUSIVE")
+	require.NotEmpty(t, asked)
+	assert.NotNil(t, asked[0].Session)
+	assert.Empty(t, s.accounts.asked, "the accounts were asked about a name that is refused")
+	about()
+
+	s.register(dict{"username": "alice", "password": "p"}).is(t, 200, "")
+	names := about()
+	assert.Equal(t, "alice", names[0])
+	assert.Equal(t, "alice", names[len(names)-1])
+
+	s.register(dict{"password": "p"}).is(t, 200, "")
+	assert.Equal(t, []string{"evil-made-up", "made-up"}, about())
+	assert.Equal(t, "made-up", s.accounts.last(t).Localpart)
+}
+
+// A name that was allowed on the first leg and is not any more makes no account.
+func TestUsernameIsAskedAtTheEnd(t *testing.T) {
+	closed := false
+	s := newServer(t, func(r *register.Registration) {
+		r.Username = func(context.Context, register.UsernameRequest) error {
+			if closed {
+				return uia.NewError(400, spec.InvalidUsername("no more"))
+			}
+			return nil
+		}
+	})
+	params := dict{"username": "alice", "password": "p"}
+	session := s.post("", params).session()
+	s.post("", with(params, dict{"type": uia.TokenType, "token": "abc", "session": session})).is(t, 401, "")
+	closed = true
+	s.post("", dict{"auth": dict{"type": "m.login.dummy", "session": session}}).is(t, 400, "M_INVALID_USERNAME")
+	assert.Empty(t, s.accounts.created)
 }
