@@ -124,17 +124,13 @@ const retryAfter = 5 * time.Second
 // maxPassword is the longest password, in bytes, that every upstream takes.
 const maxPassword = 512
 
-// order returns what a registration asks the upstream for. A name is made up for
-// whoever asks for none.
+// order returns what a registration asks the upstream for.
 func (a *Accounts) order(acc register.Account) (Order, error) {
 	o := Order{Localpart: acc.Localpart, Password: acc.Password}
 	// Upstreams answer these with 500, which would leave it open whether the account
 	// was made.
 	if o.Password == "" || strings.Contains(o.Password, "\x00") || len(o.Password) > maxPassword {
 		return o, uia.NewError(http.StatusBadRequest, spec.InvalidParam("This password cannot be used here."))
-	}
-	if o.Localpart == "" {
-		o.Localpart = "u" + strings.ToLower(rand.Text()[:11])
 	}
 	if acc.Session != nil {
 		o.Client = acc.Session.Client

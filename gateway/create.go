@@ -16,7 +16,7 @@ import (
 type making struct {
 	*Accounts
 	order  Order
-	chosen bool // the client has chosen the localpart
+	typed  bool // the client has chosen the localpart
 	proof  []byte
 	claim  Claim
 	sent   bool   // this run has sent a request of which it does not know the end
@@ -35,9 +35,12 @@ func (a *Accounts) Create(ctx context.Context, acc register.Account) (register.C
 	if err != nil {
 		return register.Created{}, err
 	}
-	m := &making{Accounts: a, order: order, chosen: acc.Localpart != ""}
-	if acc.Session != nil {
-		m.proof = proof(acc.Session.ID, order.Password)
+	m := &making{Accounts: a, order: order}
+	if s := acc.Session; s != nil {
+		m.proof = proof(s.ID, order.Password)
+		var typed string
+		_, err := s.Param("username", &typed)
+		m.typed = err == nil && typed != "" // else each run may have made another name up
 	}
 	if err := m.take(ctx, Claim{Key: acc.Key, Localpart: order.Localpart, Run: runOf(acc)}); err != nil {
 		return register.Created{}, err
@@ -78,7 +81,7 @@ func (m *making) take(ctx context.Context, want Claim) (err error) {
 // sameAsSent reports whether this run asks for the account that an earlier one may
 // have made.
 func (m *making) sameAsSent() bool {
-	if m.chosen && m.order.Localpart != m.claim.Localpart {
+	if m.typed && m.order.Localpart != m.claim.Localpart {
 		return false
 	}
 	was, err := m.sealer.open(m.claim.Key, m.claim.Sealed)
