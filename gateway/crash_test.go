@@ -1,0 +1,126 @@
+package gateway_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// crash is one case of the matrix.
+type crash struct {
+	way
+	fault
+	at        int
+	back      bool // the client comes back
+	restarted bool // the upstream is restarted meanwhile
+}
+
+func (c crash) String() string {
+	s := fmt.Sprintf("%v, %s at %d", c.way, faultNames[c.fault], c.at)
+	if c.back {
+		s += ", client back"
+	}
+	if c.restarted {
+		s += ", upstream restarted"
+	}
+	return s
+}
+
+// mayBeFinished reports whether the use is spent and the response not recorded: then
+// the engine can tell the client no more than that it is done.
+func (c crash) mayBeFinished(hit string) bool {
+	return hit == "Commit" && c.fault != killBefore && c.fault != failBefore ||
+		hit == "SaveSession" && (c.fault == killBefore || c.fault == failBefore || c.fault == stallBefore)
+}
+
+// run runs a case, and reports whether there was an operation for the fault.
+func (c crash) run(t *testing.T) (hit bool) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, c.way)
+		w.token("once", 1)
+		p := w.start(c.fault, c.at)
+		last := p.upToTheLast(params("alice", "wonderland"), "once")
+		p.line.start()
+		got := p.post(last)
+		if hit = p.hit != ""; !hit {
+			require.Equal(t, 200, got.Status, got.Body)
+			return
+		}
+		if c.restarted {
+			w.fake.restart()
+		}
+		next := w.start(noFault, 0)
+		if c.back && got.Status != 200 {
+			got = next.comeBack(last)
+			if got.Status != 403 || !c.mayBeFinished(p.hit) {
+				assert.Equal(t, 200, got.Status, "the client comes back: %s", got.Body)
+			}
+		}
+		next.settle()
+		w.check(t, got)
+		if t.Failed() {
+			t.Logf("%v: the operation is %s; the client got %d %s; accounts %v; requests %q", c, p.hit, got.Status, got.Body, w.fake.names(), w.fake.requests)
+		}
+	})
+	return hit
+}
+
+// check checks what is promised when all is quiet.
+func (w *world) check(t *testing.T, got answer) {
+	token, err := w.store.Token(t.Context(), "once", time.Now())
+	require.NoError(t, err)
+	names := w.fake.names()
+	assert.EqualValues(t, len(names), token.Completed, "accounts are spent uses")
+	assert.Zero(t, token.Pending, "nothing is in doubt")
+	if got.Status == 200 {
+		assert.Equal(t, []string{"alice"}, names)
+		assert.Equal(t, "@alice:"+fakeServer, got.JSON["user_id"])
+		assert.Equal(t, "PHONE", got.JSON["device_id"])
+		assert.NotEmpty(t, got.JSON["access_token"])
+	}
+	if len(names) > 0 {
+		assert.True(t, w.fake.canLogIn("alice", "wonderland"), "the user logs in with the password that was chosen")
+	}
+	// The name is somebody else's, or the account is there.
+	w.token("other", 1)
+	p := w.start(noFault, 0)
+	first := p.post(params("alice", "looking glass"))
+	if len(names) > 0 {
+		assert.Equal(t, "M_USER_IN_USE", first.errcode(), first.Body)
+		return
+	}
+	got = p.post(p.upToTheLast(params("alice", "looking glass"), "other"))
+	assert.Equal(t, 200, got.Status, "the name stays blocked: %s", got.Body)
+}
+
+// TestCrashes has every fault at every operation of the request that makes an
+// account.
+func TestCrashes(t *testing.T) {
+	for _, way := range ways() {
+		for f := killBefore; f <= stallAfter; f++ {
+			t.Run(fmt.Sprint(way, " ", faultNames[f]), func(t *testing.T) {
+				n := 0
+				for at := 1; ; at++ {
+					hit := false
+					for _, c := range []crash{
+						{way, f, at, true, false}, {way, f, at, false, false}, {way, f, at, true, true}, {way, f, at, false, true},
+					} {
+						hit = c.run(t)
+						n++
+						if t.Failed() {
+							t.FailNow()
+						}
+					}
+					if !hit {
+						break
+					}
+				}
+				t.Log(n, "cases")
+			})
+		}
+	}
+}
