@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia/gateway"
 )
 
 // crash is one case of the matrix.
@@ -54,6 +56,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 			w.fake.restart()
 		}
 		next := w.start(noFault, 0)
+		forward := !c.back && w.canRollForward()
 		if c.back && got.Status != 200 {
 			got = next.comeBack(last)
 			if got.Status != 403 || !c.mayBeFinished(p.hit) {
@@ -62,11 +65,21 @@ func (c crash) run(t *testing.T) (hit bool) {
 		}
 		next.settle()
 		w.check(t, got)
+		if forward {
+			assert.Equal(t, []string{"alice"}, w.fake.names(), "the upstream's session was not finished")
+		}
 		if t.Failed() {
 			t.Logf("%v: the operation is %s; the client got %d %s; accounts %v; requests %q", c, p.hit, got.Status, got.Body, w.fake.names(), w.fake.requests)
 		}
 	})
 	return hit
+}
+
+// canRollForward reports whether the upstream has a session that lacks its last
+// request alone.
+func (w *world) canRollForward() bool {
+	sent, _ := w.claims.List(w.t.Context(), gateway.ClaimQuery{State: gateway.Sent, Limit: 1})
+	return len(sent) > 0 && w.way.private && len(w.fake.sessions) > 0
 }
 
 // check checks what is promised when all is quiet.
@@ -101,7 +114,7 @@ func (w *world) check(t *testing.T, got answer) {
 // account.
 func TestCrashes(t *testing.T) {
 	for _, way := range ways() {
-		for f := killBefore; f <= stallAfter; f++ {
+		for f := killBefore; f <= veryLate; f++ {
 			t.Run(fmt.Sprint(way, " ", faultNames[f]), func(t *testing.T) {
 				n := 0
 				for at := 1; ; at++ {

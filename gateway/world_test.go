@@ -33,9 +33,26 @@ const (
 	failAfter         // it takes effect, and its answer is lost
 	stallBefore       // the process stands still for longer than a lease
 	stallAfter
+	late       // the upstream takes the request up only after its sender has given up
+	muchLater  // and only after it has come back
+	veryLate   // and only after everything else, though within the fence
+	afterFence // and even after that: no promise
 )
 
-var faultNames = []string{"no fault", "kill before", "kill after", "fail before", "fail after", "stall before", "stall after"}
+var faultNames = []string{
+	"no fault", "kill before", "kill after", "fail before", "fail after", "stall before", "stall after",
+	"late", "much later", "very late", "after the fence",
+}
+
+// delay is how late the upstream takes a request up.
+func (f fault) delay() time.Duration {
+	return map[fault]time.Duration{
+		late: timeout + 2*time.Second, muchLater: time.Minute, veryLate: 4*time.Minute + 30*time.Second, afterFence: 7 * time.Minute,
+	}[f]
+}
+
+// timeout is the gateways' for one request.
+const timeout = 5 * time.Second
 
 var (
 	errLost   = errors.New("the connection is gone")
@@ -85,6 +102,15 @@ func (l *line) do(ctx context.Context, what string, op func(context.Context) err
 	switch f {
 	case failBefore:
 		return errLost
+	case late, muchLater, veryLate, afterFence:
+		if strings.HasPrefix(what, "GET ") || strings.HasPrefix(what, "POST ") {
+			go func() {
+				<-time.After(f.delay())
+				_ = op(context.WithoutCancel(ctx))
+			}()
+			<-time.After(timeout)
+			return errLost
+		}
 	case stallBefore:
 		<-time.After(stall)
 		ctx = context.WithoutCancel(ctx) // it stood still just before the operation left the process
@@ -250,7 +276,7 @@ const lease = 20 * time.Second
 // start starts a gateway with a fault at one operation.
 func (w *world) start(f fault, at int) *process {
 	p := &process{w: w, line: &line{over: w.over, fault: f, at: at}}
-	client := &gateway.Client{URL: "http://upstream", Transport: transport{p.line, w.fake}, Timeout: 5 * time.Second}
+	client := &gateway.Client{URL: "http://upstream", Transport: transport{p.line, w.fake}, Timeout: timeout}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	var err error
 	secret := []byte(strings.Repeat("s", 32))
