@@ -15,12 +15,12 @@ import (
 // making is one run that makes an account.
 type making struct {
 	*Accounts
-	order  Order
-	typed  bool // the client has chosen the localpart
-	proof  []byte
-	claim  Claim
-	sent   bool   // this run has sent a request of which it does not know the end
-	login  *Login // that came with the account
+	order Order
+	typed bool // the client has chosen the localpart
+	proof []byte
+	claim Claim
+	sent  bool   // this run has sent a request of which it does not know the end
+	login *Login // that came with the account
 }
 
 // cleanupTime bounds what is done for a client that may have gone.

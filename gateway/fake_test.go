@@ -103,7 +103,6 @@ func (f *fake) restart() {
 	}
 }
 
-
 func fail(status int, code, text string) (int, any) {
 	return status, dict{"errcode": code, "error": text}
 }
