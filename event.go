@@ -68,9 +68,9 @@ const (
 	// EventUseHeld: a stage has set something aside for a session, such as one use
 	// of a token. Token, Operation, Session, Stage.
 	EventUseHeld EventKind = "use_held"
-	// EventUseReleased: what was held or in doubt has been given back. There is no
-	// event for a hold that lapses by itself: nothing runs at that moment. Token,
-	// Operation, Session, Stage.
+	// EventUseReleased: what was held or in doubt has been given back, perhaps by an
+	// administrator (By, and no Stage). There is no event for a hold that lapses by
+	// itself: nothing runs at that moment. Token, Operation, Session, Stage.
 	EventUseReleased EventKind = "use_released"
 	// EventUseSpent: what was held is used up, because an account was made. If
 	// accounts are made in a transaction, it has been committed. Token, Operation,

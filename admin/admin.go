@@ -9,12 +9,16 @@
 //	DELETE /{token}         delete
 //	GET    /{token}/uses    which accounts came from it
 //	GET    /{token}/qr      its invite link as a PNG
+//	DELETE /{token}/uses/{session}
+//	                        give a held use back
 //
 // # Beyond Synapse
 //
 // Each record also has label, created_ts, created_by, revoked, last_used_ts, meta,
-// fingerprint ([uia.Fingerprint], to find it in an audit log), and invite_url if
-// Options.InviteURL is set.
+// fingerprint ([uia.Fingerprint], to find it in an audit log), valid, which says
+// whether somebody could register with it now, invalid_reason if nobody can (revoked,
+// expired or exhausted: every use is taken), and invite_url if Options.InviteURL is
+// set.
 //
 // The list takes limit (at most 1000, which is also the default) and from, the
 // next_token of the page before; a filtered page may be short, even empty, and still
@@ -26,7 +30,17 @@
 // POST /new takes label, meta (a JSON object of at most 4 KiB for the homeserver;
 // see [register.Pin] for what register makes of it), style (random, readable or
 // words), and count: with it, that many tokens are made, all or none, and the answer
-// is a list of them. PUT takes label, meta and revoked too.
+// is a list of them. With completed a token comes from another homeserver, where so
+// many uses of it were spent: a record of Synapse's can be posted as it is.
+//
+// PUT takes label, meta and revoked too. Web interfaces send the whole record back as
+// it was when a form was opened, revoked included: a body that has members which
+// cannot be changed, such as pending, never makes a revoked token valid again. To do
+// that, send {"revoked":false} alone.
+//
+// GET /{token}/uses?deleted=true lists the uses of deleted tokens of this value.
+// DELETE /{token}/uses/{session} gives a held use back for others to take; one that an
+// account is being made from, or was, is not given back.
 //
 // # Tokens and paths
 //
@@ -38,6 +52,7 @@ package admin
 import (
 	"context"
 	"crypto/cipher"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -49,9 +64,11 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/wire"
+	"github.com/matrix-uia/uia/register"
 )
 
-// Path is where Synapse has this API, and where tools look for it.
+// Path is where Synapse has this API, and where tools look for it. See also
+// Options.Path.
 const Path = "/_synapse/admin/v1/registration_tokens"
 
 // Handler serves the administration of the tokens in store, under any prefix: what
@@ -66,6 +83,13 @@ const Path = "/_synapse/admin/v1/registration_tokens"
 // called for every request but a CORS preflight. If it returns an error nothing is
 // done: an *uia.Error is answered as it is (tools know 401 M_MISSING_TOKEN, 401
 // M_UNKNOWN_TOKEN and 403 M_FORBIDDEN), any other is logged and answered with 500.
+//
+// authorize must not go by what a browser sends along by itself, such as a cookie or
+// HTTP Basic authentication: any page that an administrator visits could then make
+// tokens in their name. An access token in the Authorization header is right. In case
+// authorize does not keep to that, a request which changes something, has no access
+// token there, and comes from a page of another origin is refused with 403
+// M_FORBIDDEN.
 //
 // Handler panics if store or authorize is nil or if an option is not what it has to
 // be: as with a wrong pattern in http.ServeMux, the program is wrong.
@@ -87,6 +111,15 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 	}
 	if opts.InviteURL != "" && !strings.Contains(opts.InviteURL, "{token}") {
 		mistakes = append(mistakes, errors.New("admin: InviteURL has no {token}"))
+	}
+	if opts.Path != "" && !strings.HasPrefix(opts.Path, "/") {
+		mistakes = append(mistakes, errors.New("admin: Path does not begin with a slash"))
+	}
+	if h.opts.CheckMeta == nil {
+		h.opts.CheckMeta = func(meta json.RawMessage) error {
+			_, err := register.ReadPin(meta)
+			return err
+		}
 	}
 	var err error
 	if h.words, err = newWords(opts.Words); err != nil {
@@ -115,9 +148,9 @@ type handler struct {
 // request is one authorised request.
 type request struct {
 	*http.Request
-	by    string
-	now   time.Time
-	token string // the one that the path names, if it names one
+	names
+	by  string
+	now time.Time
 }
 
 // answer is an endpoint: what it returns is written as JSON, a png as it is.
@@ -155,10 +188,13 @@ var errAnswered = errors.New("admin: answered")
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 	by, err := h.authorize(r)
+	if err == nil {
+		err = sameOrigin(r)
+	}
 	if err != nil {
 		return nil, err
 	}
-	methods, token, err := h.route(r.URL)
+	methods, names, err := h.route(r.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +207,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 		wire.MethodNotAllowed(w, r, methods.allow())
 		return nil, errAnswered
 	}
-	return endpoint(&request{Request: r, by: by, now: h.now(), token: token})
+	return endpoint(&request{Request: r, by: by, now: h.now(), names: names})
 }
 
 // writeError answers err, and logs what the client is not told.
@@ -192,7 +228,7 @@ func told(err error) error {
 	case errors.Is(err, uia.ErrNotFound):
 		return uia.NewError(http.StatusNotFound, spec.NotFound("No such registration token"))
 	case errors.Is(err, uia.ErrExists):
-		return invalid("There is such a registration token already")
+		return invalid("A registration token of this value exists already")
 	case errors.Is(err, uia.ErrInvalid):
 		return &uia.Error{Status: http.StatusBadRequest, MatrixError: spec.InvalidParam("The store refuses these values"), Cause: err}
 	case errors.Is(err, uia.ErrFull):

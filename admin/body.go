@@ -16,7 +16,6 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/internal/wire"
-	"github.com/matrix-uia/uia/register"
 )
 
 const (
@@ -25,7 +24,7 @@ const (
 	maxLabel = 255
 	// maxInt is the greatest integer that every JSON decoder reads exactly: web
 	// interfaces keep numbers in floating point and send them back.
-	maxInt = 1<<53 - 1
+	maxInt = uia.MaxUses
 )
 
 // object is a JSON object with its members as they were sent. Names match exactly,
@@ -128,8 +127,19 @@ func (o object) label() (string, error) {
 	return s, err
 }
 
+// isRecord reports whether the object is a whole record of ours, as web interfaces send
+// it back: it has members that nobody can set by it.
+func (o object) isRecord() bool {
+	for _, name := range []string{"pending", "completed", "created_ts", "created_by", "last_used_ts", "fingerprint", "valid"} {
+		if o.has(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // meta reads the object for the homeserver, in its shortest form.
-func (o object) meta() (json.RawMessage, error) {
+func (h *handler) meta(o object) (json.RawMessage, error) {
 	if !o.given("meta") {
 		return nil, nil
 	}
@@ -143,7 +153,7 @@ func (o object) meta() (json.RawMessage, error) {
 	if short.Len() > maxMeta {
 		return nil, invalid(fmt.Sprintf("meta must be at most %d bytes long", maxMeta))
 	}
-	if _, err := register.ReadPin(short.Bytes()); err != nil {
+	if err := h.opts.CheckMeta(short.Bytes()); err != nil {
 		return nil, invalid("meta: " + err.Error())
 	}
 	return short.Bytes(), nil

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -45,9 +46,9 @@ func (h *handler) create(r *request) (any, error) {
 		})
 	}
 	if d.batch {
-		return page{Tokens: h.records(tokens)}, nil
+		return page{Tokens: h.records(tokens, r.now)}, nil
 	}
-	return h.record(tokens[0]), nil
+	return h.record(tokens[0], r.now), nil
 }
 
 // make creates all of the tokens or none.
@@ -90,6 +91,13 @@ func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
 	if d.token.UsesAllowed, err = body.integer("uses_allowed", 0, maxInt); err != nil {
 		return d, err
 	}
+	completed, err := body.integer("completed", 0, maxInt)
+	if err != nil {
+		return d, err
+	}
+	if completed != nil {
+		d.token.Completed = *completed
+	}
 	until, err := body.integer("expiry_time", 0, maxInt)
 	if err != nil {
 		return d, err
@@ -100,7 +108,7 @@ func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
 	if d.token.Label, err = body.label(); err != nil {
 		return d, err
 	}
-	if d.token.Meta, err = body.meta(); err != nil {
+	if d.token.Meta, err = h.meta(body); err != nil {
 		return d, err
 	}
 	count, err := body.integer("count", 1, maxCount)
@@ -129,6 +137,7 @@ func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
 	if d.value, err = body.text("token"); err != nil {
 		return d, err
 	}
+	d.value = strings.TrimSpace(d.value) // which comes with copying, and is nothing wherever a token is typed
 	switch {
 	case !uia.ValidTokenValue(d.value):
 		return d, invalid(fmt.Sprintf("token must be 1 to %d of the characters A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength))

@@ -51,7 +51,7 @@ func (h *handler) list(r *request) (any, error) {
 	if err != nil {
 		return nil, told(err)
 	}
-	out := page{Tokens: h.records(found.Tokens)}
+	out := page{Tokens: h.records(found.Tokens, r.now)}
 	if l.Total {
 		out.Total = &found.Total
 	}

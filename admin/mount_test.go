@@ -19,6 +19,7 @@ import (
 	"github.com/matrix-uia/uia/admin"
 	"github.com/matrix-uia/uia/internal/admintest"
 	"github.com/matrix-uia/uia/memstore"
+	"github.com/matrix-uia/uia/register"
 )
 
 func anybody(*http.Request) (string, error) { return "@admin:test", nil }
@@ -87,12 +88,13 @@ func TestMounting(t *testing.T) {
 func TestWrongOptionsPanic(t *testing.T) {
 	store := memstore.New(nil)
 	for name, wrong := range map[string]func(){
-		"no store":     func() { admin.Handler(nil, anybody, nil) },
-		"no authorize": func() { admin.Handler(store, nil, nil) },
-		"no {token}":   func() { admin.Handler(store, anybody, &admin.Options{InviteURL: "https://chat.example.org"}) },
-		"short secret": func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte("short")}) },
-		"no secret":    func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte{}}) },
-		"few words":    func() { admin.Handler(store, anybody, &admin.Options{Words: []string{"one", "two"}}) },
+		"no store":             func() { admin.Handler(nil, anybody, nil) },
+		"no authorize":         func() { admin.Handler(store, nil, nil) },
+		"no {token}":           func() { admin.Handler(store, anybody, &admin.Options{InviteURL: "https://chat.example.org"}) },
+		"short secret":         func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte("short")}) },
+		"no secret":            func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte{}}) },
+		"path without a slash": func() { admin.Handler(store, anybody, &admin.Options{Path: "admin/tokens"}) },
+		"few words":            func() { admin.Handler(store, anybody, &admin.Options{Words: []string{"one", "two"}}) },
 	} {
 		assert.Panics(t, wrong, name)
 	}
@@ -165,4 +167,78 @@ func TestAFullStoreIsNoServerError(t *testing.T) {
 	a := s.Do("POST", "/new", `{}`)
 	assert.Equal(t, 403, a.Status)
 	assert.Equal(t, "M_RESOURCE_LIMIT_EXCEEDED", a.Code())
+}
+
+func TestPath(t *testing.T) {
+	store := memstore.New(nil)
+	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "abcd"}, uia.Token{Value: "tokens"}))
+	for _, mount := range []string{"/admin/tokens", "/admin/tokens/", "/tokens", "/"} {
+		h := admin.Handler(store, anybody, &admin.Options{Path: mount})
+		base := strings.TrimSuffix(mount, "/")
+		for path, want := range map[string]int{
+			base: 200, base + "/": 200, base + "/abcd": 200, base + "/tokens": 200, base + "/abcd/uses": 200, base + "/nothing": 404,
+			"/elsewhere" + base + "/abcd": 404, base + "/registration_tokens/abcd": 404,
+		} {
+			if path == "" {
+				continue
+			}
+			status, body := get(t, h, "GET", path)
+			assert.Equal(t, want, status, "%s at %s: %s", path, mount, body)
+		}
+	}
+	status, _ := get(t, admin.Handler(store, anybody, &admin.Options{Path: "/admin/tokens"}), "GET", "/admin/tokensabcd")
+	assert.Equal(t, 404, status)
+}
+
+func TestCheckMeta(t *testing.T) {
+	reg := &register.Registration{ServerName: "example.org"}
+	s := admintest.New(t, memstore.New(nil), func(o *admin.Options) { o.CheckMeta = reg.CheckMeta })
+	for meta, want := range map[string]int{
+		`{"username":"alice"}`: 200, `{"rooms":[]}`: 200, `{"username":"_irc_bob"}`: 400, `{"username":"` + strings.Repeat("a", 250) + `"}`: 400, `{"username":1}`: 400,
+	} {
+		a := s.Do("POST", "/new", `{"meta":`+meta+`}`)
+		assert.Equal(t, want, a.Status, "%s: %s", meta, a.Body)
+	}
+	s.Create("abcd")
+	assert.Equal(t, 400, s.Do("PUT", "/abcd", `{"meta":{"username":"123"}}`).Status)
+}
+
+// A page that an administrator visits makes their browser send what it likes, with
+// whatever the browser sends along by itself. A web interface of another origin sends
+// an access token.
+func TestForgedRequests(t *testing.T) {
+	store := memstore.New(nil)
+	h := admin.Handler(store, anybody, nil) // as if by a cookie
+	for name, c := range map[string]struct {
+		header map[string]string
+		want   int
+	}{
+		"a form of another site":             {map[string]string{"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}, 403},
+		"of another subdomain":               {map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
+		"with the password of HTTP Basic":    {map[string]string{"Sec-Fetch-Site": "cross-site", "Authorization": "Basic YTpi"}, 403},
+		"of an old browser":                  {map[string]string{"Origin": "https://evil.example"}, 403},
+		"of a sandboxed frame":               {map[string]string{"Origin": "null"}, 403},
+		"a web interface of another site":    {map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://ui.example", "Authorization": "Bearer x"}, 200},
+		"one that spells the scheme so":      {map[string]string{"Sec-Fetch-Site": "cross-site", "Authorization": "bearer x"}, 200},
+		"a web interface of this homeserver": {map[string]string{"Sec-Fetch-Site": "same-origin"}, 200},
+		"no browser":                         {nil, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			send := func(method, path, body string) int {
+				r := httptest.NewRequest(method, "https://hs.example"+admin.Path+path, strings.NewReader(body))
+				for key, value := range c.header {
+					r.Header.Set(key, value)
+				}
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				return w.Code
+			}
+			require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "abcd"}))
+			assert.Equal(t, c.want, send("POST", "/new", `{"label":"x"}`))
+			assert.Equal(t, c.want, send("PUT", "/abcd", `{"label":"x"}`))
+			assert.Equal(t, 200, send("GET", "", ""))
+			assert.Equal(t, c.want, send("DELETE", "/abcd", ""))
+			_ = store.DeleteToken(t.Context(), "abcd")
+		})
+	}
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -10,6 +11,14 @@ import (
 
 // Options are the options of [Handler]. The zero value is good.
 type Options struct {
+	// Path is where the handler is mounted, as it sees it, such as "/admin/tokens".
+	// Empty means any path with an element registration_tokens in it, such as Path.
+	Path string
+	// CheckMeta says what is wrong with the meta of a token, for whoever makes it. Of a
+	// homeserver that registers with package register it is Registration.CheckMeta,
+	// which knows the homeserver's rules for usernames. Nil means that a pin has to be
+	// one ([register.ReadPin]).
+	CheckMeta func(meta json.RawMessage) error
 	// InviteURL is a link that an operator can hand to somebody, with {token} where
 	// the token belongs: "https://chat.example.org/#/register?token={token}". Every
 	// record then has an invite_url. Empty means none.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -23,21 +24,37 @@ type record struct {
 	LastUsed    *int64          `json:"last_used_ts"`
 	Meta        json.RawMessage `json:"meta"`
 	Fingerprint string          `json:"fingerprint"`
+	Valid       bool            `json:"valid"`
+	Reason      string          `json:"invalid_reason,omitempty"`
 	InviteURL   string          `json:"invite_url,omitempty"`
 }
 
-func (h *handler) record(t uia.Token) record {
+func (h *handler) record(t uia.Token, now time.Time) record {
+	reason := invalidReason(t.Usable(now))
 	return record{
 		Token: t.Value, UsesAllowed: t.UsesAllowed, Pending: t.Pending, Completed: t.Completed, ExpiryTime: milliseconds(t.Expires),
-		Label: t.Label, Created: milliseconds(t.Created), CreatedBy: t.CreatedBy, Revoked: t.Revoked,
+		Valid: reason == "", Reason: reason, Label: t.Label, Created: milliseconds(t.Created), CreatedBy: t.CreatedBy, Revoked: t.Revoked,
 		LastUsed: milliseconds(t.LastUsed), Meta: t.Meta, Fingerprint: uia.Fingerprint(t.Value), InviteURL: h.invite(t.Value),
 	}
 }
 
-func (h *handler) records(tokens []uia.Token) []record {
+// invalidReason names what uia.Token.Usable says; "" for nil.
+func invalidReason(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, uia.ErrRevoked):
+		return "revoked"
+	case errors.Is(err, uia.ErrExpired):
+		return "expired"
+	}
+	return "exhausted"
+}
+
+func (h *handler) records(tokens []uia.Token, now time.Time) []record {
 	out := make([]record, len(tokens)) // never null
 	for i, t := range tokens {
-		out[i] = h.record(t)
+		out[i] = h.record(t, now)
 	}
 	return out
 }
@@ -48,10 +65,14 @@ func (h *handler) invite(token string) string {
 	return strings.ReplaceAll(h.opts.InviteURL, "{token}", token)
 }
 
+// maxTime is the end of the year 9999. One token that expires later, and tools that
+// make a date of it fail on the whole list.
+const maxTime = 253_402_300_799_999
+
 // milliseconds is null for the zero time.
 func milliseconds(t time.Time) *int64 {
 	if t.IsZero() {
 		return nil
 	}
-	return new(t.UnixMilli())
+	return new(min(t.UnixMilli(), maxTime))
 }

@@ -22,36 +22,62 @@ func (m methods) allow() string {
 	return strings.Join(list, ", ")
 }
 
-// route finds the endpoints of a path, and the token that it names. It goes by the
-// path as it was sent, in which an encoded slash or dot is part of a name.
-func (h *handler) route(u *url.URL) (methods, string, error) {
-	elements := strings.Split(u.EscapedPath(), "/")
-	i := slices.Index(elements, segment)
-	if i < 0 {
-		return nil, "", errNoEndpoint
-	}
-	rest := elements[i+1:]
-	if n := len(rest); n > 0 && rest[n-1] == "" { // a trailing slash
-		rest = rest[:n-1]
+// names are what a path names, "" for what it does not.
+type names struct{ token, session string }
+
+// route finds the endpoints of a path, and what it names. It goes by the path as it
+// was sent, in which an encoded slash or dot is part of a name.
+func (h *handler) route(u *url.URL) (m methods, n names, err error) {
+	rest, ok := h.below(u.EscapedPath())
+	if !ok {
+		return nil, n, errNoEndpoint
 	}
 	if len(rest) == 0 {
-		return methods{"GET": h.list}, "", nil
+		return methods{"GET": h.list}, n, nil
 	}
-	token, err := url.PathUnescape(rest[0])
-	if err != nil {
-		return nil, "", invalid("The path cannot be decoded")
+	if n.token, err = url.PathUnescape(rest[0]); err != nil {
+		return nil, n, errPath
 	}
 	switch {
+	case len(rest) == 3 && rest[1] == "uses":
+		if n.session, err = url.PathUnescape(rest[2]); err != nil {
+			return nil, n, errPath
+		}
+		return methods{"DELETE": h.release}, n, nil
 	case len(rest) == 2 && rest[1] == "uses":
-		return methods{"GET": h.uses}, token, nil
+		return methods{"GET": h.uses}, n, nil
 	case len(rest) == 2 && rest[1] == "qr":
-		return methods{"GET": h.qr}, token, nil
+		return methods{"GET": h.qr}, n, nil
 	case len(rest) > 1:
-		return nil, "", errNoEndpoint
+		return nil, n, errNoEndpoint
 	}
-	m := methods{"GET": h.show, "PUT": h.update, "DELETE": h.remove}
+	m = methods{"GET": h.show, "PUT": h.update, "DELETE": h.remove}
 	if rest[0] == "new" {
 		m["POST"] = h.create
 	}
-	return m, token, nil
+	return m, n, nil
+}
+
+var errPath = invalid("The path cannot be decoded")
+
+// below returns the elements of a path that follow where the handler is mounted, and
+// false for a path elsewhere.
+func (h *handler) below(path string) (rest []string, ok bool) {
+	elements := strings.Split(path, "/")
+	if mount := strings.Split(strings.TrimSuffix(h.opts.Path, "/"), "/"); h.opts.Path != "" {
+		if len(elements) < len(mount) || !slices.Equal(elements[:len(mount)], mount) {
+			return nil, false
+		}
+		rest = elements[len(mount):]
+	} else {
+		i := slices.Index(elements, segment)
+		if i < 0 {
+			return nil, false
+		}
+		rest = elements[i+1:]
+	}
+	if n := len(rest); n > 0 && rest[n-1] == "" { // a trailing slash
+		rest = rest[:n-1]
+	}
+	return rest, true
 }

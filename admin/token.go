@@ -24,7 +24,7 @@ func (h *handler) show(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.record(t), nil
+	return h.record(t, r.now), nil
 }
 
 func (h *handler) qr(r *request) (any, error) {
@@ -61,12 +61,12 @@ func (h *handler) update(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := patchOf(body, before, r.now)
+	p, err := h.patchOf(body, before, r.now)
 	if err != nil {
 		return nil, err
 	}
 	if p == (uia.TokenPatch{}) {
-		return h.record(before), nil
+		return h.record(before, r.now), nil
 	}
 	t, err := h.store.UpdateToken(r.Context(), r.token, p, r.now)
 	if err != nil {
@@ -80,14 +80,15 @@ func (h *handler) update(r *request) (any, error) {
 	if p != (uia.TokenPatch{}) {
 		h.observe(r.Context(), uia.Event{Kind: uia.EventTokenUpdated, Token: fingerprint, By: r.by, UsesAllowed: t.UsesAllowed, Expires: t.Expires})
 	}
-	return h.record(t), nil
+	return h.record(t, r.now), nil
 }
 
 // patchOf reads a PUT. A member that is absent leaves the token's as it is, and so
 // does one that says what is the case already: an expiry that has passed cannot be
 // set, but can be sent back. Null means any number, never, none; a null where it
-// could mean nothing is as good as absent.
-func patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, err error) {
+// could mean nothing is as good as absent. A whole record that is sent back is older
+// than the moment at which somebody revoked the token.
+func (h *handler) patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, err error) {
 	if body.has("uses_allowed") {
 		n, err := body.integer("uses_allowed", 0, maxInt)
 		if err != nil {
@@ -115,7 +116,7 @@ func patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, er
 		if err != nil {
 			return p, err
 		}
-		if revoked != before.Revoked {
+		if revoked != before.Revoked && (revoked || !body.isRecord()) {
 			p.Revoked = &revoked
 		}
 	}
@@ -129,7 +130,7 @@ func patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, er
 		}
 	}
 	if body.has("meta") && !bytes.Equal(body["meta"], before.Meta) {
-		meta, err := body.meta()
+		meta, err := h.meta(body)
 		if err != nil {
 			return p, err
 		}
@@ -142,14 +143,20 @@ func patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, er
 
 func same(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// expiry returns the time, zero for nil. One that has passed is refused.
+// expiry returns the time, zero for nil. One that has passed is refused, and so is one
+// that tools cannot show.
 func expiry(n *int64, now time.Time) (time.Time, error) {
 	if n == nil {
 		return time.Time{}, nil
 	}
 	t := time.UnixMilli(*n).UTC()
-	if !now.Before(t) {
-		return time.Time{}, invalid("expiry_time must not be in the past")
+	switch {
+	case !now.Before(t) && now.Before(time.Unix(*n, 0)):
+		return time.Time{}, invalid("expiry_time is in milliseconds, and this looks like seconds")
+	case !now.Before(t):
+		return time.Time{}, invalid("expiry_time, which is in milliseconds since 1970, must not be in the past")
+	case *n > maxTime:
+		return time.Time{}, invalid("expiry_time must be in the year 9999 at the latest")
 	}
 	return t, nil
 }

@@ -1,7 +1,14 @@
 package admin
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
 	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
 )
@@ -27,11 +34,17 @@ func (h *handler) uses(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.find(r); err != nil {
+	deleted, err := params.flag("deleted")
+	if err != nil {
 		return nil, err
 	}
-	list := "uses " + r.token
-	q := uia.UseQuery{Token: r.token}
+	q := uia.UseQuery{Token: r.token, Deleted: deleted != nil && *deleted}
+	if !q.Deleted {
+		if _, err := h.find(r); err != nil {
+			return nil, err
+		}
+	}
+	list := fmt.Sprintf("uses %s %t", r.token, q.Deleted)
 	if q.Limit, err = params.limit(); err != nil {
 		return nil, err
 	}
@@ -56,6 +69,29 @@ func (h *handler) uses(r *request) (any, error) {
 		out.Next, err = h.seal(list, found.Next)
 	}
 	return out, err
+}
+
+// release gives back a use that is held.
+func (h *handler) release(r *request) (any, error) {
+	// As if by the last of all runs: a held use bears none that is higher, and a pinned
+	// one bears another.
+	err := uia.ErrNotHeld
+	if !strings.ContainsFunc(r.session, func(c rune) bool { return c <= ' ' || c > '~' }) { // else it is no key, and a database may refuse to look
+		err = h.store.Release(r.Context(), uia.Claim{Token: r.token, Session: r.session, Run: math.MaxInt64})
+	}
+	switch {
+	case errors.Is(err, uia.ErrNotFound), errors.Is(err, uia.ErrNotHeld):
+		return nil, uia.NewError(http.StatusNotFound, spec.NotFound("This session holds no use of the registration token that could be given back"))
+	case errors.Is(err, uia.ErrSpent):
+		return nil, uia.NewError(http.StatusConflict, spec.Forbidden("An account was made from this use: it stays spent"))
+	case err != nil:
+		return nil, err
+	}
+	operation, _, _ := strings.Cut(r.session, ".") // see uia.Session.Key
+	h.observe(r.Context(), uia.Event{
+		Kind: uia.EventUseReleased, Token: uia.Fingerprint(r.token), By: r.by, Operation: operation, Session: r.session,
+	})
+	return struct{}{}, nil
 }
 
 func stateOf(u uia.Use, now time.Time) string {

@@ -70,9 +70,6 @@ var badRows = []row{
 				}
 			}
 		}
-		a := s.Do("PUT", "/abcd", `{"expiry_time":9007199254740991}`)
-		assert.Equal(t, 200, a.Status, a.Body)
-		assert.Contains(t, s.Do("GET", "/abcd", nil).Body, `"expiry_time":9007199254740991,`)
 	}},
 	{"null for every number is its default", func(t *testing.T, s *Server) {
 		a := s.Do("POST", "/new", `{"uses_allowed":null,"expiry_time":null,"length":null,"count":null,"label":null,"meta":null,"style":null}`)
@@ -172,7 +169,7 @@ var badRows = []row{
 		} {
 			assert.Equal(t, 200, s.Do(request[0], request[1], nil).Status, request)
 		}
-		for _, path := range []string{"/abcd/other", "/abcd/uses/1", "/abcd/uses/x/y", "//abcd", "/new/abcd"} {
+		for _, path := range []string{"/abcd/other", "/abcd/uses/1/2", "/abcd/uses/x/y", "//abcd", "/new/abcd"} {
 			s.refused(before, s.Do("GET", path, nil), 404, "M_UNRECOGNIZED", path)
 		}
 		for _, request := range [][3]string{
@@ -268,7 +265,7 @@ var badRows = []row{
 		for _, body := range []string{
 			`{"label":5}`, `{"label":"a\u0000b"}`, `{"label":"` + strings.Repeat("x", 256) + `"}`, `{"label":["x"]}`,
 			`{"meta":[]}`, `{"meta":"x"}`, `{"meta":5}`, `{"meta":{"a":1,"a":2}}`, `{"meta":{"x":"` + strings.Repeat("x", 4096) + `"}}`,
-			`{"meta":{"username":5}}`, `{"meta":{"username":"Alice"}}`, `{"meta":{"username_pattern":"(a|b)"}}`,
+			`{"meta":{"username":5}}`, `{"meta":{"username":"Älice"}}`, `{"meta":{"username_pattern":"(a|b)"}}`,
 		} {
 			s.refused(before, s.Do("POST", "/new", body), 400, "M_INVALID_PARAM", body)
 			s.refused(before, s.Do("PUT", "/abcd", body), 400, "M_INVALID_PARAM", "PUT "+body)

@@ -25,6 +25,7 @@ func (s *Server) routeAdmin(opts Options) {
 		QR:        drawQR,
 		Words:     words(),
 		Secret:    opts.Storage.Secret,
+		CheckMeta: s.registration.CheckMeta,
 		Observer:  s.observe,
 		Logger:    s.log,
 	})

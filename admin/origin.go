@@ -1,0 +1,24 @@
+package admin
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+var crossOrigin = http.NewCrossOriginProtection()
+
+// sameOrigin refuses what a page of another origin could have made a browser send,
+// without the user's knowing, with the credentials that browsers send by themselves.
+// A page that sets the Authorization header has to know the access token, and web
+// interfaces of other origins do.
+func sameOrigin(r *http.Request) error {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") || crossOrigin.Check(r) == nil {
+		return nil
+	}
+	return uia.NewError(http.StatusForbidden, spec.Forbidden("A page of another origin has to send an access token"))
+}
