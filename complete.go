@@ -100,7 +100,8 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 		return nil, errUnknownSession
 	}
 	v := &visit{e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
-	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now, op: v.op}
+	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
+	v.s.describe, v.s.anyOrder = v.op.Describe, v.op.AnyOrder
 	if err := v.resume(ctx, id); err != nil {
 		return nil, err
 	}

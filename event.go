@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -156,24 +154,4 @@ func AuditLog(l *slog.Logger) func(context.Context, Event) {
 		}
 		l.LogAttrs(ctx, level, string(ev.Kind), ev.attrs()...)
 	}
-}
-
-// useEvent makes the event of something that a stage has set aside.
-func useEvent(kind EventKind, stage string, c TxClaim) Event {
-	return Event{Kind: kind, Token: heldToken(c.Result), Operation: operationOf(c.Key), Session: c.Key, Stage: stage}
-}
-
-// stageFailed makes the event of a refused attempt. Of its cause only what a store
-// says is reported: a stage of the host may put anything into an error.
-func stageFailed(s *Session, stage string, refusal *Error) Event {
-	ev := Event{
-		Kind: EventStageFailed, Operation: operationOf(s.Key), Session: s.Key, Stage: stage,
-		Client: s.Client, ErrCode: refusal.ErrCode,
-	}
-	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
-		if errors.Is(refusal, reason) {
-			ev.Reason = strings.TrimPrefix(reason.Error(), "uia: ")
-		}
-	}
-	return ev
 }

@@ -16,7 +16,6 @@ import (
 
 var (
 	errNotJSON    = NewError(http.StatusBadRequest, spec.NotJSON("The request body is not valid JSON."))
-	errNotObject  = NewError(http.StatusBadRequest, spec.BadJSON("The request body is not a JSON object."))
 	errDuplicate  = NewError(http.StatusBadRequest, spec.BadJSON("An object has two members of the same name."))
 	errTooDeep    = NewError(http.StatusBadRequest, spec.BadJSON("The request body is nested too deeply."))
 	errBadAuth    = NewError(http.StatusBadRequest, spec.BadJSON("The member auth is not an object."))

@@ -4,14 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
 // Session is what stages, checks and operations see of one client's way through
@@ -46,8 +42,9 @@ type Session struct {
 
 	completed []completion
 	openings  []string
-	op        *operation // nil in a session that the engine has not made
-	running   bool       // its operation runs
+	describe  func(*Session) string // nil for none
+	anyOrder  bool
+	running   bool // its operation runs
 }
 
 // completion is one completed stage in a session's record.
@@ -86,12 +83,12 @@ func (s *Session) Has(authType string) bool { return slices.Contains(s.Completed
 // flows name them: none if a flow is completed, or the session's operation runs.
 func (s *Session) Next() []string {
 	var next []string
-	if s.op == nil || s.running {
+	if s.running {
 		return nil
 	}
 	for _, f := range s.Flows {
 		for _, typ := range f {
-			if isNext(s.Flows, s.Completed, s.op.AnyOrder, typ) && !slices.Contains(next, typ) {
+			if isNext(s.Flows, s.Completed, s.anyOrder, typ) && !slices.Contains(next, typ) {
 				next = append(next, typ)
 			}
 		}
@@ -102,10 +99,10 @@ func (s *Session) Next() []string {
 // Describe says in a few words what the session authorises: what Operation.Describe
 // says, or else the operation's name.
 func (s *Session) Describe() string {
-	if s.op == nil || s.op.Describe == nil {
+	if s.describe == nil {
 		return s.Operation
 	}
-	return s.op.Describe(s)
+	return s.describe(s)
 }
 
 // Opening returns what the stage of this type has remembered since the session
@@ -131,31 +128,4 @@ func (s *Session) setCompleted(list []completion) {
 	for i, c := range list {
 		s.Completed[i] = c.Type
 	}
-}
-
-// Field decodes one member of a JSON object: of the auth data that a Stage gets,
-// or of Session.Params. Unlike encoding/json on a struct it matches the name
-// exactly: the members of a request are case sensitive. It reports whether the
-// member is there and not null; a value that into cannot hold is 400 M_BAD_JSON.
-func Field(object json.RawMessage, name string, into any) (bool, error) {
-	var all map[string]json.RawMessage
-	if len(object) > 0 {
-		if err := json.Unmarshal(object, &all); err != nil {
-			return false, errNotObject
-		}
-	}
-	return decodeMember(all[name], name, into)
-}
-
-func decodeMember(value json.RawMessage, name string, into any) (bool, error) {
-	if value == nil || string(value) == "null" {
-		return false, nil
-	}
-	if err := json.Unmarshal(value, into); err != nil {
-		return false, &Error{
-			Status:      http.StatusBadRequest,
-			MatrixError: spec.BadJSON("The member " + strconv.Quote(name) + " has the wrong type."),
-		}
-	}
-	return true, nil
 }

@@ -78,7 +78,7 @@ func (e *Engine) newVisit(r Request) (*visit, error) {
 	}
 	v.s = &Session{
 		Operation: r.Operation, Subject: r.Subject, Target: r.Target, Client: r.Client,
-		Params: v.params, Now: e.now(), op: v.op,
+		Params: v.params, Now: e.now(), describe: v.op.Describe, anyOrder: v.op.AnyOrder,
 	}
 	return v, nil
 }

@@ -1,0 +1,107 @@
+package archtest
+
+import (
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// root lists the packages of the root module and what they depend on.
+func root(t *testing.T) []Package {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	require.NoError(t, err)
+	list, err := List(filepath.Dir(strings.TrimSpace(string(out))), "./...")
+	require.NoError(t, err)
+	return list
+}
+
+// name writes the import path of a package as rules.go does.
+func name(path string) string {
+	if path == module {
+		return "."
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
+
+func TestImports(t *testing.T) {
+	list := root(t)
+	standard := map[string]bool{"C": true, "unsafe": true}
+	for _, p := range list {
+		standard[p.ImportPath] = standard[p.ImportPath] || p.Standard
+	}
+	found := map[string][]string{}
+	for _, p := range list {
+		if p.Module == nil || p.Module.Path != module {
+			continue
+		}
+		all := []string{}
+		for _, path := range p.Imports {
+			if !standard[path] {
+				all = append(all, name(path))
+			}
+		}
+		found[name(p.ImportPath)] = all
+	}
+	assert.Empty(t, broken(imports, found), "rules.go says who may import whom")
+}
+
+// broken says how what was found differs from the rules. A rule that nothing needs any
+// more goes too.
+func broken(rules, found map[string][]string) (out []string) {
+	for _, p := range slices.Sorted(maps.Keys(found)) {
+		allowed, ok := rules[p]
+		if !ok {
+			out = append(out, fmt.Sprintf("%s has no rule", p))
+			continue
+		}
+		for _, path := range found[p] {
+			if !slices.Contains(allowed, path) {
+				out = append(out, fmt.Sprintf("%s must not import %s", p, path))
+			}
+		}
+		for _, path := range allowed {
+			if !slices.Contains(found[p], path) {
+				out = append(out, fmt.Sprintf("%s may import %s, and does not", p, path))
+			}
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(rules)) {
+		if _, ok := found[p]; !ok {
+			out = append(out, fmt.Sprintf("there is no package %s", p))
+		}
+	}
+	return out
+}
+
+func TestBroken(t *testing.T) {
+	rules := map[string][]string{"a": {"b", "c"}, "b": {}, "gone": {}}
+	assert.Equal(t, []string{
+		"a must not import d", "a may import c, and does not", "b must not import a", "new has no rule", "there is no package gone",
+	}, broken(rules, map[string][]string{"a": {"b", "d"}, "b": {"a"}, "new": {}}))
+	assert.Empty(t, broken(rules, map[string][]string{"a": {"b", "c"}, "b": {}, "gone": {}}))
+}
+
+func TestComponents(t *testing.T) {
+	edge := func(to ...string) map[string][]string {
+		out := map[string][]string{}
+		for _, f := range to {
+			out[f] = []string{"x"}
+		}
+		return out
+	}
+	g := Graph{
+		"a": edge("b"), "b": edge("c", "d"), "c": edge("a"), // one circle,
+		"d": edge("e"), "e": edge("f"), "f": edge("e"), // another that it leads to,
+		"g": edge("a", "f"), "h": edge(), // and what is in none
+		"i": edge("j", "k"), "j": edge("l"), "k": edge("j"), "l": edge("i", "k"),
+	}
+	assert.Equal(t, [][]string{{"i", "j", "k", "l"}, {"a", "b", "c"}, {"e", "f"}}, g.Components())
+}

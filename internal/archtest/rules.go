@@ -1,0 +1,50 @@
+package archtest
+
+// module is the path of the root module. In this file its packages are written without
+// it, and the root package as ".".
+const module = "github.com/matrix-uia/uia"
+
+const (
+	spec           = "github.com/matrix-org/gomatrixserverlib/spec"
+	aead           = "golang.org/x/crypto/chacha20poly1305"
+	testifyAssert  = "github.com/stretchr/testify/assert"
+	testifyRequire = "github.com/stretchr/testify/require"
+)
+
+// imports says for each package of the root module what it imports beyond the standard
+// library, its tests left out. The root imports leaves only; everything else stands on
+// the root, and stores stand on nothing but it.
+var imports = map[string][]string{
+	// Leaves.
+	"form":               {},
+	"internal/canonical": {},
+	"internal/observe":   {},
+	"internal/seal":      {aead},
+	"internal/wire":      {spec},
+
+	".": {"form", "internal/canonical", "internal/observe", "internal/seal", "internal/wire", spec},
+
+	// Stores and limiters.
+	"limit":    {"."},
+	"memstore": {"."},
+	"sqlstore": {"."},
+
+	// Handlers and stages.
+	"fallback": {".", "form", "internal/wire", spec},
+	"stages":   {".", "fallback", "form", "internal/wire", spec},
+	"register": {".", "internal/wire", spec},
+	"admin":    {".", "internal/observe", "internal/wire", "register", spec},
+	"gateway":  {".", "admin", "internal/wire", "register", spec, aead},
+
+	// Kits and commands.
+	"storetest":         {"."},
+	"gateway/claimtest": {"gateway"},
+	"uiatest":           {}, // a homeserver may be in any language
+	"cmd/uiacheck":      {"uiatest"},
+
+	// For tests alone.
+	"internal/admintest":    {".", "admin", spec, testifyAssert, testifyRequire},
+	"internal/archtest":     {},
+	"internal/dendritetest": {"internal/testenv"},
+	"internal/testenv":      {},
+}
