@@ -88,7 +88,7 @@ func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.
 		return err
 	})
 	switch {
-	case err == nil && !made, duplicate(err):
+	case err == nil && !made, Duplicate(err):
 		g.again = true // why there is no use to be had is for Reserve to say
 		return errAgain
 	case err == nil && !saved:

@@ -119,7 +119,7 @@ const insertUse = `
 func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err error) {
 	if c.st == nil {
 		n, err := c.exec(ctx, takeUse, ms(now), h.Token, h.Session, ms(h.Until))
-		if duplicate(err) {
+		if Duplicate(err) {
 			return false, nil // another Reserve of this session was quicker
 		}
 		return n > 0, err

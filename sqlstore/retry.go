@@ -68,8 +68,9 @@ func repeatable(err error) bool {
 	return false
 }
 
-// duplicate reports whether err is a violated unique constraint.
-func duplicate(err error) bool {
+// Duplicate reports whether err says that a unique constraint was violated: for a host
+// with tables of its own in the database.
+func Duplicate(err error) bool {
 	return sqlState(err) == "23505" || err != nil && strings.Contains(err.Error(), "UNIQUE constraint failed")
 }
 
