@@ -12,5 +12,5 @@
 //
 // The long tests run at about a tenth of their size. The full size:
 //
-//	UIA_FULL=1 go test -race -timeout 60m ./internal/dbtest/
+//	UIA_FULL=1 go test -race -timeout 150m ./internal/dbtest/
 package dbtest
