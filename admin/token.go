@@ -2,6 +2,8 @@ package admin
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -88,57 +90,48 @@ func (h *handler) update(r *request) (any, error) {
 // set, but can be sent back. Null means any number, never, none; a null where it
 // could mean nothing is as good as absent. A whole record that is sent back is older
 // than the moment at which somebody revoked the token.
-func (h *handler) patchOf(body object, before uia.Token, now time.Time) (p uia.TokenPatch, err error) {
-	if body.has("uses_allowed") {
-		n, err := body.integer("uses_allowed", 0, maxInt)
-		if err != nil {
-			return p, err
-		}
-		if !same(n, before.UsesAllowed) {
-			p.UsesAllowed = &n
-		}
-	}
-	if body.has("expiry_time") {
-		n, err := body.integer("expiry_time", 0, maxInt)
-		if err != nil {
-			return p, err
-		}
-		if !same(n, milliseconds(before.Expires)) {
-			expires, err := expiry(n, now)
-			if err != nil {
-				return p, err
+func (h *handler) patchOf(body object, before uia.Token, now time.Time) (uia.TokenPatch, error) {
+	var p uia.TokenPatch
+	err := errors.Join(
+		patch(&p.UsesAllowed, body.has("uses_allowed"), func() (*int64, bool, error) {
+			n, err := body.integer("uses_allowed", 0, maxInt)
+			return n, same(n, before.UsesAllowed), err
+		}),
+		patch(&p.Expires, body.has("expiry_time"), func() (time.Time, bool, error) {
+			n, err := body.integer("expiry_time", 0, maxInt)
+			if err != nil || same(n, milliseconds(before.Expires)) {
+				return time.Time{}, true, err
 			}
-			p.Expires = &expires
-		}
+			t, err := expiry(n, now)
+			return t, false, err
+		}),
+		patch(&p.Revoked, body.given("revoked"), func() (bool, bool, error) {
+			revoked, err := body.flag("revoked")
+			return revoked, revoked == before.Revoked || !revoked && body.isRecord(), err
+		}),
+		patch(&p.Label, body.has("label"), func() (string, bool, error) {
+			label, err := body.label()
+			return label, label == before.Label, err
+		}),
+		patch(&p.Meta, body.has("meta") && !bytes.Equal(body["meta"], before.Meta), func() (json.RawMessage, bool, error) {
+			meta, err := h.meta(body)
+			return meta, bytes.Equal(meta, before.Meta), err
+		}),
+	)
+	return p, err
+}
+
+// patch sets one field of a patch to what read returns, if the body has it and it is
+// not what the token has already.
+func patch[T any](field **T, there bool, read func() (value T, kept bool, err error)) error {
+	if !there {
+		return nil
 	}
-	if body.given("revoked") {
-		revoked, err := body.flag("revoked")
-		if err != nil {
-			return p, err
-		}
-		if revoked != before.Revoked && (revoked || !body.isRecord()) {
-			p.Revoked = &revoked
-		}
+	value, kept, err := read()
+	if err == nil && !kept {
+		*field = &value
 	}
-	if body.has("label") {
-		label, err := body.label()
-		if err != nil {
-			return p, err
-		}
-		if label != before.Label {
-			p.Label = &label
-		}
-	}
-	if body.has("meta") && !bytes.Equal(body["meta"], before.Meta) {
-		meta, err := h.meta(body)
-		if err != nil {
-			return p, err
-		}
-		if !bytes.Equal(meta, before.Meta) {
-			p.Meta = &meta
-		}
-	}
-	return p, nil
+	return err
 }
 
 func same(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }

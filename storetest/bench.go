@@ -14,76 +14,90 @@ import (
 // guesses at them, and registrations, one after the other, side by side and on a
 // single token. Open is as for TestStore.
 func Benchmark(b *testing.B, open func(*testing.B) uia.Store) {
-	b.Run("token", func(b *testing.B) {
-		s := open(b)
-		must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t", UsesAllowed: new(int64(100))}))
-		for i := range 50 {
-			must(b, register(b.Context(), s, "t", fmt.Sprint(i)))
+	for _, c := range []struct {
+		name string
+		run  func(*testing.B, uia.Store)
+	}{
+		{"token", benchToken},
+		{"wrong guess", benchWrongGuess},
+		{"register", benchRegister},
+		{"register in parallel", benchParallel},
+		{"register in parallel on one token", benchOneToken},
+		{"list", benchList},
+	} {
+		b.Run(c.name, func(b *testing.B) { c.run(b, open(b)) })
+	}
+}
+
+func benchToken(b *testing.B, s uia.Store) {
+	must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t", UsesAllowed: new(int64(100))}))
+	for i := range 50 {
+		must(b, register(b.Context(), s, "t", fmt.Sprint(i)))
+	}
+	for b.Loop() {
+		_, err := s.Token(b.Context(), "t", epoch)
+		must(b, err)
+	}
+}
+
+func benchWrongGuess(b *testing.B, s uia.Store) {
+	for b.Loop() {
+		if _, err := s.Token(b.Context(), "unknown", epoch); !errors.Is(err, uia.ErrNotFound) {
+			b.Fatal(err)
 		}
-		for b.Loop() {
-			_, err := s.Token(b.Context(), "t", epoch)
-			must(b, err)
+	}
+}
+
+func benchRegister(b *testing.B, s uia.Store) {
+	must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t"}))
+	for i := 0; b.Loop(); i++ {
+		must(b, register(b.Context(), s, "t", fmt.Sprint(i)))
+	}
+}
+
+// benchParallel registers with a token for each of the goroutines.
+func benchParallel(b *testing.B, s uia.Store) {
+	var n atomic.Int64
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		token := fmt.Sprint("t", n.Add(1))
+		if err := s.CreateTokens(b.Context(), uia.Token{Value: token}); err != nil {
+			b.Error(err)
 		}
-	})
-	b.Run("wrong guess", func(b *testing.B) {
-		s := open(b)
-		for b.Loop() {
-			if _, err := s.Token(b.Context(), "unknown", epoch); !errors.Is(err, uia.ErrNotFound) {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("register", func(b *testing.B) {
-		s := open(b)
-		must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t"}))
-		for i := 0; b.Loop(); i++ {
-			must(b, register(b.Context(), s, "t", fmt.Sprint(i)))
-		}
-	})
-	b.Run("register in parallel", func(b *testing.B) {
-		s := open(b)
-		var n atomic.Int64
-		b.SetParallelism(8)
-		b.RunParallel(func(pb *testing.PB) {
-			token := fmt.Sprint("t", n.Add(1))
-			if err := s.CreateTokens(b.Context(), uia.Token{Value: token}); err != nil {
+		for pb.Next() {
+			if err := register(b.Context(), s, token, fmt.Sprint(n.Add(1))); err != nil {
 				b.Error(err)
 			}
-			for pb.Next() {
-				if err := register(b.Context(), s, token, fmt.Sprint(n.Add(1))); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	})
-	b.Run("register in parallel on one token", func(b *testing.B) {
-		s := open(b)
-		must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t", UsesAllowed: new(int64(1) << 40)}))
-		var n atomic.Int64
-		b.SetParallelism(8)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := register(b.Context(), s, "t", fmt.Sprint(n.Add(1))); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	})
-	b.Run("list", func(b *testing.B) {
-		s := open(b)
-		var tokens []uia.Token
-		for i := range 10_000 {
-			tokens = append(tokens, uia.Token{Value: fmt.Sprint("t", i), UsesAllowed: new(int64(1))})
 		}
-		must(b, s.CreateTokens(b.Context(), tokens...))
-		for b.Loop() {
-			page, err := s.ListTokens(b.Context(), uia.TokenQuery{Valid: new(true), After: &uia.TokenCursor{Value: "t5"}}, epoch)
-			must(b, err)
-			if len(page.Tokens) != 100 {
-				b.Fatalf("%d tokens", len(page.Tokens))
+	})
+}
+
+func benchOneToken(b *testing.B, s uia.Store) {
+	must(b, s.CreateTokens(b.Context(), uia.Token{Value: "t", UsesAllowed: new(int64(1) << 40)}))
+	var n atomic.Int64
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := register(b.Context(), s, "t", fmt.Sprint(n.Add(1))); err != nil {
+				b.Error(err)
 			}
 		}
 	})
+}
+
+func benchList(b *testing.B, s uia.Store) {
+	var tokens []uia.Token
+	for i := range 10_000 {
+		tokens = append(tokens, uia.Token{Value: fmt.Sprint("t", i), UsesAllowed: new(int64(1))})
+	}
+	must(b, s.CreateTokens(b.Context(), tokens...))
+	for b.Loop() {
+		page, err := s.ListTokens(b.Context(), uia.TokenQuery{Valid: new(true), After: &uia.TokenCursor{Value: "t5"}}, epoch)
+		must(b, err)
+		if len(page.Tokens) != 100 {
+			b.Fatalf("%d tokens", len(page.Tokens))
+		}
+	}
 }
 
 // register does what the engine does for one registration in two requests: a

@@ -258,16 +258,7 @@ func (k *kit) snapshot() string {
 func show(v any) string {
 	switch v := v.(type) {
 	case time.Time:
-		if v.IsZero() {
-			return "-"
-		}
-		if _, offset := v.Zone(); offset != 0 || v.Location() != time.UTC {
-			return v.Format(time.RFC3339Nano) + " (not in UTC)"
-		}
-		if d := v.Sub(epoch); d > math.MinInt64 && d < math.MaxInt64 {
-			return d.String()
-		}
-		return v.Format(time.RFC3339Nano)
+		return showTime(v)
 	case *int64:
 		if v == nil {
 			return "any"
@@ -287,12 +278,28 @@ func show(v any) string {
 	case uia.Use:
 		return fmt.Sprintf("%s/%s until %s user %q made %s changed %s", v.Token, row(v), show(v.Until), v.UserID, show(v.Made), show(v.Changed))
 	case uia.Record:
-		data := fmt.Sprintf("%q", v.Data[:min(300, len(v.Data))])
-		if len(v.Data) > 300 {
-			data += fmt.Sprintf(" and more, %d bytes of SHA-256 %x", len(v.Data), sha256.Sum256(v.Data))
-		}
 		return fmt.Sprintf("%q revision %d state %d run %d owner %q lease ends %s expires %s data %s",
-			v.Key, v.Revision, v.State, v.Run, v.Owner, show(v.LeaseEnd), show(v.Expires), data)
+			v.Key, v.Revision, v.State, v.Run, v.Owner, show(v.LeaseEnd), show(v.Expires), showData(v.Data))
 	}
 	return fmt.Sprint(v)
+}
+
+func showTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	if _, offset := t.Zone(); offset != 0 || t.Location() != time.UTC {
+		return t.Format(time.RFC3339Nano) + " (not in UTC)"
+	}
+	if d := t.Sub(epoch); d > math.MinInt64 && d < math.MaxInt64 {
+		return d.String()
+	}
+	return t.Format(time.RFC3339Nano)
+}
+
+func showData(data []byte) string {
+	if len(data) <= 300 {
+		return fmt.Sprintf("%q", data)
+	}
+	return fmt.Sprintf("%q and more, %d bytes of SHA-256 %x", data[:300], len(data), sha256.Sum256(data))
 }

@@ -168,24 +168,7 @@ func (k *kit) storm(o storm) {
 	runs := make([]atomic.Int64, o.sessions)
 	stop := make(chan struct{})
 	var admin sync.WaitGroup
-	admin.Go(func() { // is no reason for a registration to fail
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := k.UpdateToken(k.ctx, "t", uia.TokenPatch{Label: new(fmt.Sprint(i))}, epoch); err != nil {
-				k.Errorf("UpdateToken: %v", err)
-				return
-			}
-			if _, err := k.ListUses(k.ctx, uia.UseQuery{Token: "t"}); err != nil {
-				k.Errorf("ListUses: %v", err)
-				return
-			}
-			runtime.Gosched()
-		}
-	})
+	admin.Go(func() { k.administer("t", stop) }) // is no reason for a registration to fail
 	k.race(o.sessions*o.owners, func(i int) {
 		r := rand.New(rand.NewPCG(uint64(i), 1))
 		now := epoch
@@ -207,6 +190,32 @@ func (k *kit) storm(o storm) {
 	})
 	close(stop)
 	admin.Wait()
+	k.calm(o, &accounts)
+}
+
+// administer changes a token and lists its uses until stop is closed.
+func (k *kit) administer(token string, stop <-chan struct{}) {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if _, err := k.UpdateToken(k.ctx, token, uia.TokenPatch{Label: new(fmt.Sprint(i))}, epoch); err != nil {
+			k.Errorf("UpdateToken: %v", err)
+			return
+		}
+		if _, err := k.ListUses(k.ctx, uia.UseQuery{Token: token}); err != nil {
+			k.Errorf("ListUses: %v", err)
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// calm checks what a storm has left: accounts (session to user), and their uses.
+func (k *kit) calm(o storm, accounts *sync.Map) {
+	k.Helper()
 	made := 0
 	for range accounts.Range {
 		made++
@@ -240,54 +249,70 @@ type owner struct {
 // it gives up and starts anew at random.
 func (o *owner) register(ctx context.Context) (user string, err error) {
 	for range 2000 {
-		err := o.k.Reserve(ctx, uia.Hold{Token: "t", Session: o.session, Until: o.now.Add(10 * minute)}, o.now)
-		switch {
+		switch err := o.reserve(ctx); {
 		case errors.Is(err, uia.ErrExhausted), errors.Is(err, uia.ErrSpent) && !o.alone:
 			return "", nil
 		case err != nil:
 			return "", fmt.Errorf("Reserve: %w", err)
 		}
-		t, err := o.k.Token(ctx, "t", o.now)
-		switch {
-		case err != nil:
-			return "", fmt.Errorf("Token: %w", err)
-		case t.Pending+t.Completed > o.limit:
-			return "", fmt.Errorf("the token has %d uses pending and %d completed of %d", t.Pending, t.Completed, o.limit)
-		}
 		runtime.Gosched()
-		claim := uia.Claim{Token: "t", Session: o.session, Run: o.runs.Load()}
-		if o.rnd.IntN(4) == 0 {
-			if err := o.k.Release(ctx, claim); !o.expected(err) {
-				return "", fmt.Errorf("Release: %w", err)
-			}
-			continue
-		}
-		claim.Run = o.runs.Add(1)
-		if err := o.k.Pin(ctx, claim, o.now); err != nil {
-			if !o.expected(err) {
-				return "", fmt.Errorf("Pin: %w", err)
-			}
-			continue
-		}
-		for range o.rnd.IntN(20) { // the operation takes its time
-			runtime.Gosched()
-		}
-		what := o.rnd.IntN(4)
-		switch user := fmt.Sprintf("@%s-%d", o.session, claim.Run); what {
-		case 0:
-			err = o.k.Unpin(ctx, claim, o.now.Add(time.Duration(o.rnd.IntN(3))*minute), o.now)
-		case 1:
-			err = o.k.Release(ctx, claim)
-		default:
-			if err = o.k.Commit(ctx, claim, user, o.now); err == nil {
-				return user, nil
-			}
-		}
-		if o.alone && err != nil || !o.expected(err) {
-			return "", fmt.Errorf("a pinned use, step %d: %w", what, err)
+		if user, err := o.spend(ctx); user != "" || err != nil {
+			return user, err
 		}
 	}
 	return "", errors.New("no end after 2000 tries")
+}
+
+// reserve holds a use, and sees to it that no more are held than there are.
+func (o *owner) reserve(ctx context.Context) error {
+	if err := o.k.Reserve(ctx, uia.Hold{Token: "t", Session: o.session, Until: o.now.Add(10 * minute)}, o.now); err != nil {
+		return err
+	}
+	t, err := o.k.Token(ctx, "t", o.now)
+	if err != nil {
+		return err
+	}
+	if t.Pending+t.Completed > o.limit {
+		return fmt.Errorf("the token has %d uses pending and %d completed of %d", t.Pending, t.Completed, o.limit)
+	}
+	return nil
+}
+
+// spend goes on with the use that is held, and returns the user if it has spent it. No
+// user means that it has given the use up, or that another owner was faster.
+func (o *owner) spend(ctx context.Context) (user string, err error) {
+	claim := uia.Claim{Token: "t", Session: o.session, Run: o.runs.Load()}
+	if o.rnd.IntN(4) == 0 {
+		if err := o.k.Release(ctx, claim); !o.expected(err) {
+			return "", fmt.Errorf("Release: %w", err)
+		}
+		return "", nil
+	}
+	claim.Run = o.runs.Add(1)
+	if err := o.k.Pin(ctx, claim, o.now); err != nil {
+		if !o.expected(err) {
+			return "", fmt.Errorf("Pin: %w", err)
+		}
+		return "", nil
+	}
+	for range o.rnd.IntN(20) { // the operation takes its time
+		runtime.Gosched()
+	}
+	what := o.rnd.IntN(4)
+	switch user := fmt.Sprintf("@%s-%d", o.session, claim.Run); what {
+	case 0:
+		err = o.k.Unpin(ctx, claim, o.now.Add(time.Duration(o.rnd.IntN(3))*minute), o.now)
+	case 1:
+		err = o.k.Release(ctx, claim)
+	default:
+		if err = o.k.Commit(ctx, claim, user, o.now); err == nil {
+			return user, nil
+		}
+	}
+	if o.alone && err != nil || !o.expected(err) {
+		return "", fmt.Errorf("a pinned use, step %d: %w", what, err)
+	}
+	return "", nil
 }
 
 // expected reports whether a claim may fail like this: another session displaced
