@@ -36,6 +36,8 @@ var imports = map[string][]string{
 	"admin":    {".", "internal/observe", "internal/wire", "register", spec},
 	"gateway":  {".", "admin", "internal/wire", "register", spec, aead},
 
+	"gateway/sqlclaims": {"gateway", "sqlstore"},
+
 	// Kits and commands.
 	"storetest":         {"."},
 	"gateway/claimtest": {"gateway"},
