@@ -37,7 +37,7 @@ const fullBody = `{"username":"alice","password":"correct horse battery staple",
 func firstLegEngine(b testing.TB) *uia.Engine {
 	store := noStore{nil, b}
 	e, err := uia.New(uia.Config{
-		Secret:   secret,
+		Secrets:  uia.FixedSecrets(secret),
 		Sessions: store,
 		Stages:   []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
 		Operations: []uia.Operation{{

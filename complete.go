@@ -95,7 +95,11 @@ func (e *Engine) Session(ctx context.Context, id string) (*Session, error) {
 // find opens a session of which only the ID is known.
 func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	now := e.now()
-	t, _, _, err := seal.OpenTicket(e.ring, id)
+	keys, err := e.keys(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	t, _, _, err := seal.OpenTicket(keys, id)
 	if err != nil || e.operations[t.Operation] == nil || now.UnixMilli() >= t.Expires {
 		return nil, errUnknownSession
 	}

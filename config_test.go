@@ -19,8 +19,7 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	store := memstore.New(nil)
 	limiter := newLimiter(t, nil)
 	_, err := uia.New(uia.Config{
-		Secret:     []byte("short"),
-		OldSecrets: [][]byte{secret, []byte("short, too")},
+		Secrets:    uia.FixedSecrets([]byte("short"), secret, []byte("short, too")),
 		Limiter:    limiter,
 		SessionTTL: -1,
 		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}},
@@ -33,8 +32,8 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	})
 	require.Error(t, err)
 	for _, want := range []string{
-		"Secret: secret has 5 bytes",
-		"OldSecrets[1]: secret has 10 bytes",
+		"secret 1 of 3 has 5 bytes",
+		"secret 3 of 3 has 10 bytes",
 		"Sessions is required",
 		"Client is required with a Limiter",
 		"cannot be negative",
@@ -55,14 +54,14 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, want)
 	}
-	assert.NotContains(t, err.Error(), "OldSecrets[0]")
+	assert.NotContains(t, err.Error(), "secret 2 of 3")
 }
 
 // A store may forget what is a day old, and no session may outlive that.
 func TestNewRefusesSessionsThatOutliveTheirStore(t *testing.T) {
-	_, err := uia.New(uia.Config{Secret: secret, Sessions: memstore.New(nil), SessionTTL: 12 * time.Hour})
+	_, err := uia.New(uia.Config{Secrets: uia.FixedSecrets(secret), Sessions: memstore.New(nil), SessionTTL: 12 * time.Hour})
 	require.NoError(t, err)
-	_, err = uia.New(uia.Config{Secret: secret, Sessions: memstore.New(nil), SessionTTL: 12*time.Hour + 1})
+	_, err = uia.New(uia.Config{Secrets: uia.FixedSecrets(secret), Sessions: memstore.New(nil), SessionTTL: 12*time.Hour + 1})
 	require.ErrorContains(t, err, "SessionTTL is more than 12h0m0s")
 }
 
@@ -90,7 +89,7 @@ func TestNewFlows(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := uia.New(uia.Config{
-				Secret: secret, Sessions: memstore.New(nil), Stages: []uia.Stage{a, b, c},
+				Secrets: uia.FixedSecrets(secret), Sessions: memstore.New(nil), Stages: []uia.Stage{a, b, c},
 				Operations: []uia.Operation{{Name: "op", Flows: tc.flows, AnyOrder: tc.anyOrder}},
 			})
 			if tc.mistake == "" {
@@ -107,7 +106,7 @@ func TestNewResolve(t *testing.T) {
 	build := func(o uia.Operation) error {
 		o.Name = "op"
 		_, err := uia.New(uia.Config{
-			Secret: secret, Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
+			Secrets: uia.FixedSecrets(secret), Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
 			Operations: []uia.Operation{o},
 		})
 		return err
@@ -125,7 +124,7 @@ func TestNewOperationNames(t *testing.T) {
 		"": false, strings.Repeat("a", 33): false, "Register": false, "a.b": false, "a b": false, "é": false,
 	} {
 		_, err := uia.New(uia.Config{
-			Secret: secret, Sessions: memstore.New(nil), Stages: []uia.Stage{uia.DummyStage{}},
+			Secrets: uia.FixedSecrets(secret), Sessions: memstore.New(nil), Stages: []uia.Stage{uia.DummyStage{}},
 			Operations: []uia.Operation{{Name: name, Flows: []uia.Flow{{"m.login.dummy"}}}},
 		})
 		assert.Equal(t, ok, err == nil, "%q: %v", name, err)

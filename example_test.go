@@ -25,7 +25,7 @@ func user(*http.Request) string { return "@alice:example.org" }
 // Guarding an endpoint of a homeserver on net/http.
 func Example() {
 	engine, err := uia.New(uia.Config{
-		Secret:     []byte("32 random bytes, kept with the homeserver's other secrets"),
+		Secrets:    uia.FixedSecrets([]byte("32 random bytes, kept with the homeserver's other secrets")),
 		Sessions:   memstore.New(nil),
 		Stages:     []uia.Stage{passwordStage{}},
 		Operations: []uia.Operation{{Name: "delete_device", Flows: []uia.Flow{{"m.login.password"}}}},
@@ -59,7 +59,7 @@ type jsonResponse struct {
 // Guarding an endpoint of a homeserver whose handlers return their response.
 func Example_returnedResponses() {
 	engine, err := uia.New(uia.Config{
-		Secret:     []byte("32 random bytes, kept with the homeserver's other secrets"),
+		Secrets:    uia.FixedSecrets([]byte("32 random bytes, kept with the homeserver's other secrets")),
 		Sessions:   memstore.New(nil),
 		Stages:     []uia.Stage{passwordStage{}},
 		Operations: []uia.Operation{{Name: "delete_device", Flows: []uia.Flow{{"m.login.password"}}}},

@@ -141,7 +141,7 @@ func newHomeserver(t testing.TB, s setup) *homeserver {
 		s.flows = []uia.Flow{flowTD}
 	}
 	cfg := uia.Config{
-		Secret:   secret,
+		Secrets:  uia.FixedSecrets(secret),
 		Sessions: h.store,
 		Stages:   []uia.Stage{&uia.TokenStage{Store: h.store}, uia.DummyStage{}, passwordStage{}},
 		Operations: []uia.Operation{

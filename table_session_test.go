@@ -14,7 +14,7 @@ func TestTableSession(t *testing.T) {
 	t.Run("unknown or forged session", func(t *testing.T) {
 		store := newMeter()
 		h := newHomeserver(t, setup{store: store})
-		other := newHomeserver(t, setup{change: func(c *uia.Config) { c.Secret = []byte("the secret of quite another homeserver") }})
+		other := newHomeserver(t, setup{change: func(c *uia.Config) { c.Secrets = uia.FixedSecrets([]byte("the secret of quite another homeserver")) }})
 		forged := other.open(dict{})
 		for _, s := range []string{"x", "xxxxxxxx", forged, "null", "../../etc/passwd", "\x00", "é"} {
 			for _, auth := range []dict{{"session": s}, submitToken(s, "abc"), submitDummy(s)} {
@@ -142,7 +142,7 @@ func TestOldSecretsStillOpenSessions(t *testing.T) {
 	old, current := secret, []byte("the secret of today, which is 32 bytes or more")
 	store := newMeter()
 	rotate := func(s []byte, olds ...[]byte) *homeserver {
-		return newHomeserver(t, setup{store: store, change: func(c *uia.Config) { c.Secret, c.OldSecrets = s, olds }})
+		return newHomeserver(t, setup{store: store, change: func(c *uia.Config) { c.Secrets = uia.FixedSecrets(s, olds...) }})
 	}
 	before := rotate(old)
 	before.token("abc", 3)

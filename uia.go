@@ -10,20 +10,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/matrix-uia/uia/internal/keyring"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/seal"
 )
 
 // Config configures an Engine.
 type Config struct {
-	// Secret seals session IDs and records. At least 32 random bytes, the same in
-	// every process of the homeserver. Required. Whoever has it and a database dump
-	// still needs a session ID to open that session's record; since session IDs
-	// reach the logs of proxies, rotate it (daily, say): put the old one into
-	// OldSecrets, and destroy it after SessionTTL.
-	Secret []byte
-	// OldSecrets still open sessions. They seal no new ones.
-	OldSecrets [][]byte
+	// Secrets seal session IDs and records. Required. sqlstore's Store.Secrets rotates
+	// them; FixedSecrets(secret) is one that stays, of at least 32 random bytes.
+	Secrets Secrets
 	// Stages are the auth types that flows may name.
 	Stages []Stage
 	// Operations are the guarded endpoints.
@@ -64,10 +60,10 @@ const (
 
 // Engine runs User-Interactive Authentication for the operations of a
 // homeserver. It is safe for concurrent use, starts no goroutine and needs no
-// closing. Several processes that share Secret and Sessions are one engine.
+// closing. Several processes that share Secrets and Sessions are one engine.
 type Engine struct {
 	cfg        Config
-	ring       []*seal.Keys // the first seals
+	ring       *keyring.Ring[*seal.Keys]
 	stages     map[string]*stage
 	operations map[string]*operation
 	observe    func(context.Context, Event)
@@ -112,16 +108,10 @@ func New(cfg Config) (*Engine, error) {
 	mistake := func(format string, args ...any) {
 		mistakes = append(mistakes, fmt.Errorf("uia: "+format, args...))
 	}
-	for i, secret := range append([][]byte{cfg.Secret}, cfg.OldSecrets...) {
-		k, err := seal.New(secret)
-		switch {
-		case err == nil:
-			e.ring = append(e.ring, k)
-		case i == 0:
-			mistake("Secret: %w", err)
-		default:
-			mistake("OldSecrets[%d]: %w", i-1, err)
-		}
+	if cfg.Secrets == nil {
+		mistake("Secrets is required")
+	} else if err := e.checkSecrets(); err != nil {
+		mistake("Secrets: %w", err)
 	}
 	if cfg.Sessions == nil {
 		mistake("Sessions is required")
@@ -167,6 +157,16 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// checkSecrets asks for the secrets once, so that a source that does not work is noticed
+// at the start.
+func (e *Engine) checkSecrets() error {
+	e.ring = keyring.New(keyring.Source(e.cfg.Secrets), seal.New)
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	defer cancel()
+	_, err := e.ring.Keys(ctx, e.now())
+	return err
 }
 
 func setDefault[T time.Duration | int64](v *T, to T) {

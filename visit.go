@@ -90,7 +90,11 @@ func (v *visit) open(ctx context.Context, r Request) error {
 			return err
 		}
 	}
-	v.flows, v.keys = v.op.Flows, v.e.ring[0]
+	keys, err := v.e.keys(ctx, v.s.Now)
+	if err != nil {
+		return err
+	}
+	v.flows, v.keys = v.op.Flows, keys[0]
 	v.s.Expires = v.s.Now.Add(v.e.cfg.SessionTTL)
 	v.ticket = &seal.Ticket{
 		Expires: v.s.Expires.UnixMilli(), Operation: r.Operation, Subject: r.Subject, Target: r.Target,
@@ -159,7 +163,7 @@ func remember(params []byte, names []string) []byte {
 
 // resume opens the session that the request names, and its record.
 func (v *visit) resume(ctx context.Context, id string) error {
-	if err := v.unseal(id); err != nil {
+	if err := v.unseal(ctx, id); err != nil {
 		return err
 	}
 	return v.loadRecord(ctx)
@@ -167,8 +171,12 @@ func (v *visit) resume(ctx context.Context, id string) error {
 
 // unseal opens the session's ID. What the request says of operation, subject and
 // target must agree with it.
-func (v *visit) unseal(id string) error {
-	t, k, digest, err := seal.OpenTicket(v.e.ring, id)
+func (v *visit) unseal(ctx context.Context, id string) error {
+	keys, err := v.e.keys(ctx, v.s.Now)
+	if err != nil {
+		return err
+	}
+	t, k, digest, err := seal.OpenTicket(keys, id)
 	if err != nil || v.s.Now.UnixMilli() >= t.Expires {
 		return errUnknownSession
 	}

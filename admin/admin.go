@@ -54,6 +54,7 @@ import (
 	"crypto/cipher"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -62,6 +63,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/keyring"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/register"
@@ -125,8 +127,9 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 	if h.words, err = newWords(opts.Words); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	if h.pages, err = newPages(opts.Secret); err != nil {
-		mistakes = append(mistakes, err)
+	h.pages = newPages(opts.Secrets)
+	if _, err := h.pages.Keys(context.Background(), h.now()); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("admin: Secrets: %w", err))
 	}
 	if err := errors.Join(mistakes...); err != nil {
 		panic(err)
@@ -142,7 +145,7 @@ type handler struct {
 	now       func() time.Time
 	observe   func(context.Context, uia.Event)
 	words     *words // nil: none
-	pages     cipher.AEAD
+	pages     *keyring.Ring[cipher.AEAD]
 }
 
 // request is one authorised request.

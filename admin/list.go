@@ -56,7 +56,7 @@ func (h *handler) list(r *request) (any, error) {
 		out.Total = &found.Total
 	}
 	if found.Next != nil {
-		if out.Next, err = h.seal(l.name, found.Next); err != nil {
+		if out.Next, err = h.seal(r, l.name, found.Next); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +95,7 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 		}
 	default:
 		l.After, l.follows = new(uia.TokenCursor), true
-		err = h.open(l.name, from, l.After)
+		err = h.open(r, l.name, from, l.After)
 	}
 	return l, err
 }

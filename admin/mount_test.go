@@ -91,8 +91,8 @@ func TestWrongOptionsPanic(t *testing.T) {
 		"no store":             func() { admin.Handler(nil, anybody, nil) },
 		"no authorize":         func() { admin.Handler(store, nil, nil) },
 		"no {token}":           func() { admin.Handler(store, anybody, &admin.Options{InviteURL: "https://chat.example.org"}) },
-		"short secret":         func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte("short")}) },
-		"no secret":            func() { admin.Handler(store, anybody, &admin.Options{Secret: []byte{}}) },
+		"short secret":         func() { admin.Handler(store, anybody, &admin.Options{Secrets: uia.FixedSecrets([]byte("short"))}) },
+		"no secret":            func() { admin.Handler(store, anybody, &admin.Options{Secrets: uia.FixedSecrets(nil)}) },
 		"path without a slash": func() { admin.Handler(store, anybody, &admin.Options{Path: "admin/tokens"}) },
 		"few words":            func() { admin.Handler(store, anybody, &admin.Options{Words: []string{"one", "two"}}) },
 	} {
@@ -103,8 +103,12 @@ func TestWrongOptionsPanic(t *testing.T) {
 
 func TestPagesGoOnAtAnotherProcess(t *testing.T) {
 	store := memstore.New(nil)
-	secret := func(o *admin.Options) { o.Secret = []byte(strings.Repeat("s", 32)) }
-	one, two := admintest.New(t, store, secret), admintest.New(t, store, secret)
+	secrets := func(all ...string) func(*admin.Options) {
+		return func(o *admin.Options) {
+			o.Secrets = uia.FixedSecrets([]byte(strings.Repeat(all[0], 32)), []byte(strings.Repeat(all[len(all)-1], 32)))
+		}
+	}
+	one, two := admintest.New(t, store, secrets("old")), admintest.New(t, store, secrets("new", "old"))
 	one.Create("a", "b")
 	assert.Equal(t, []string{"b"}, two.Do("GET", "?from="+one.Do("GET", "?limit=1", nil).Next(), nil).Tokens())
 }

@@ -42,11 +42,10 @@ type Options struct {
 	// other characters than a token may, or a hyphen, are left out; at least 1024
 	// must remain. Nil answers 400 to that style.
 	Words []string
-	// Secret seals next_token, so that it cannot be changed and a token's value does
-	// not show in it. Every process that serves the same clients needs the same, of at
-	// least 32 random bytes; it may be uia.Config.Secret. Nil makes one up: a page
-	// that was begun at one process then ends there.
-	Secret []byte
+	// Secrets seal next_token, so that it cannot be changed and a token's value does
+	// not show in it: those of uia.Config, say. Nil makes one up: a list that was begun
+	// at one process then ends there.
+	Secrets uia.Secrets
 	// Observer is told who created, changed, revoked and deleted tokens. Nil for nobody.
 	Observer func(context.Context, uia.Event)
 	// Logger gets what goes wrong. Nil discards it. It never sees a token.

@@ -8,10 +8,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/keyring"
 )
 
 const (
@@ -19,14 +21,15 @@ const (
 	maxLimit     = 1000
 )
 
-// newPages returns what seals the tokens of pages. A nil secret makes one up.
-func newPages(secret []byte) (cipher.AEAD, error) {
-	if secret == nil {
-		secret = []byte(rand.Text() + rand.Text())
+// newPages returns what seals the tokens of pages. Nil secrets are made up.
+func newPages(secrets uia.Secrets) *keyring.Ring[cipher.AEAD] {
+	if secrets == nil {
+		secrets = uia.FixedSecrets([]byte(rand.Text() + rand.Text()))
 	}
-	if len(secret) < 32 {
-		return nil, errors.New("admin: Secret has fewer than 32 bytes")
-	}
+	return keyring.New(keyring.Source(secrets), pageKey)
+}
+
+func pageKey(secret []byte) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, secret, nil, "github.com/matrix-uia/uia/admin pages", 32)
 	if err != nil {
 		return nil, err
@@ -40,25 +43,34 @@ func newPages(secret []byte) (cipher.AEAD, error) {
 
 // seal makes the next_token of a list: where its next page begins. It is good for
 // this list alone.
-func (h *handler) seal(list string, cursor any) (string, error) {
+func (h *handler) seal(r *request, list string, cursor any) (string, error) {
 	plain, err := json.Marshal(cursor)
 	if err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(h.pages.Seal(nil, nil, plain, []byte(list))), nil
+	keys, err := h.pages.Keys(r.Context(), r.now)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(keys[0].Seal(nil, nil, plain, []byte(list))), nil
 }
 
 // open reads the from of a list.
-func (h *handler) open(list, from string, cursor any) error {
+func (h *handler) open(r *request, list, from string, cursor any) error {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(from)
 	if err != nil {
 		return errFrom
 	}
-	plain, err := h.pages.Open(nil, nil, sealed, []byte(list))
-	if err != nil || json.Unmarshal(plain, cursor) != nil {
-		return errFrom
+	keys, err := h.pages.Keys(r.Context(), r.now)
+	if err != nil {
+		return err
 	}
-	return nil
+	for _, key := range keys {
+		if plain, err := key.Open(nil, nil, sealed, []byte(list)); err == nil && json.Unmarshal(plain, cursor) == nil {
+			return nil
+		}
+	}
+	return errFrom
 }
 
 var errFrom = invalid("from must be the next_token of a page of the same list")

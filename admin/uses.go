@@ -50,7 +50,7 @@ func (h *handler) uses(r *request) (any, error) {
 	}
 	if from := params.Get("from"); from != "" && from != "0" {
 		q.After = new(uia.UseCursor)
-		if err := h.open(list, from, q.After); err != nil {
+		if err := h.open(r, list, from, q.After); err != nil {
 			return nil, err
 		}
 	}
@@ -66,7 +66,7 @@ func (h *handler) uses(r *request) (any, error) {
 		}
 	}
 	if found.Next != nil {
-		out.Next, err = h.seal(list, found.Next)
+		out.Next, err = h.seal(r, list, found.Next)
 	}
 	return out, err
 }

@@ -14,7 +14,7 @@ import (
 // The page is mounted at both of its paths.
 func ExampleNew() {
 	engine, err := uia.New(uia.Config{
-		Secret:     bytes.Repeat([]byte("s"), 32), // from crypto/rand, in a real homeserver
+		Secrets:    uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), // from crypto/rand, in a real homeserver
 		Sessions:   memstore.New(nil),
 		Stages:     []uia.Stage{uia.DummyStage{}},
 		Operations: []uia.Operation{{Name: "delete_device", Flows: []uia.Flow{{"m.login.dummy"}}}},

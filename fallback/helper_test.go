@@ -58,7 +58,7 @@ func newSite(t testing.TB, flow uia.Flow, opts *fallback.Options, change func(*u
 		return name
 	}
 	cfg := uia.Config{
-		Secret:   bytes.Repeat([]byte("s"), 32),
+		Secrets:  uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)),
 		Sessions: h.store,
 		Limiter:  limiter,
 		Client:   func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },

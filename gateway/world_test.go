@@ -290,7 +290,7 @@ func (w *world) start(f fault, at int) *process {
 	}
 	store := linedStore{p.line, w.store}
 	p.engine, err = uia.New(uia.Config{
-		Secret: secret, Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
+		Secrets: uia.FixedSecrets(secret), Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
 		Operations: []uia.Operation{reg.Operation()}, LeaseTTL: lease, Logger: log,
 	})
 	require.NoError(w.t, err)

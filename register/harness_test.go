@@ -88,7 +88,7 @@ func newServer(t testing.TB, change func(*register.Registration)) *server {
 		change(s.reg)
 	}
 	e, err := uia.New(uia.Config{
-		Secret: []byte(strings.Repeat("secret ", 5)), Sessions: s.store,
+		Secrets: uia.FixedSecrets([]byte(strings.Repeat("secret ", 5))), Sessions: s.store,
 		Stages:     []uia.Stage{&uia.TokenStage{Store: s.store}, uia.DummyStage{}},
 		Operations: []uia.Operation{s.reg.Operation()},
 		Client:     func(*http.Request) netip.Addr { return client },

@@ -104,7 +104,7 @@ func newPinning(t *testing.T, meta string, flow uia.Flow) *pinning {
 		Resolve: func(context.Context, string) (uia.Outcome, error) { return uia.Outcome{}, nil },
 	}
 	engine, err := uia.New(uia.Config{
-		Secret: []byte(strings.Repeat("s", 32)), Sessions: p.store, Operations: []uia.Operation{reg.Operation()},
+		Secrets: uia.FixedSecrets([]byte(strings.Repeat("s", 32))), Sessions: p.store, Operations: []uia.Operation{reg.Operation()},
 		Stages: []uia.Stage{&uia.TokenStage{Store: p.store}, uia.DummyStage{}},
 	})
 	require.NoError(t, err)

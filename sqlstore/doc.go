@@ -6,8 +6,9 @@
 //	...
 //	store, err := sqlstore.New(db, sqlstore.PostgreSQL)
 //	...
-//	err = store.Migrate(ctx)      // makes the tables; all names begin with uia_
-//	secret, err := store.Secret(ctx) // for uia.Config, shared by all processes
+//	err = store.Migrate(ctx) // makes the tables; all names begin with uia_
+//	...
+//	engine, err := uia.New(uia.Config{Secrets: store.Secrets(24 * time.Hour), Sessions: store, ...})
 //
 // # One transaction
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log"
+	"time"
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/sqlstore"
@@ -22,12 +23,8 @@ func Example() {
 	if err := store.Migrate(ctx); err != nil {
 		log.Fatal(err)
 	}
-	secret, err := store.Secret(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
 	_, err = uia.New(uia.Config{
-		Secret:   secret,
+		Secrets:  store.Secrets(24 * time.Hour),
 		Sessions: store,
 		Stages:   []uia.Stage{&uia.TokenStage{Store: store}},
 		Operations: []uia.Operation{{

@@ -54,7 +54,7 @@ func (s *Store) state(ctx context.Context) *txState {
 // takeWriteLock changes no row, and so costs no disk access. A transaction of
 // SQLite that reads first and then writes fails at once, whatever the busy
 // timeout, if another has written in between (369 of 400).
-const takeWriteLock = `UPDATE uia_secrets SET value = value WHERE name = ''`
+const takeWriteLock = `UPDATE uia_secrets SET value = value WHERE number = 0`
 
 // InTx runs fn in a transaction and commits it if fn returns nil. The context
 // that fn gets carries the transaction: every method of s that is called with it

@@ -2,10 +2,7 @@ package stages
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -43,9 +40,10 @@ type EmailStage struct {
 	Mailer Mailer
 	// Store keeps what has been sent and confirmed. Required.
 	Store EmailStore
-	// Secret makes links that nobody can guess: at least 32 random bytes, the same in
-	// every process. Required.
-	Secret []byte
+	// Secrets make links that nobody can guess: those of uia.Config, say. Required. A
+	// link works for as long as the secret that made it opens, if that is shorter than
+	// TTL.
+	Secrets uia.Secrets
 	// ConfirmURL is where Confirm is mounted, as users reach it. Required.
 	ConfirmURL string
 	// Allow says whether the address may be used, with an *uia.Error if not: 400
@@ -111,7 +109,7 @@ func (m *EmailStage) Configured() error {
 	return errors.Join(err,
 		required("Mailer", m.Mailer != nil),
 		required("Store", m.Store != nil),
-		required("Secret, of at least 32 bytes,", len(m.Secret) >= 32),
+		m.checkSecrets(),
 		required("ConfirmURL", m.ConfirmURL != ""),
 		required("Limiter, or NoLimit,", m.Limiter != nil || m.NoLimit))
 }
@@ -134,7 +132,11 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 	if err != nil {
 		return nil, err
 	}
-	address, ok := m.issued(creds)
+	keys, err := m.keys(ctx, s.Now)
+	if err != nil {
+		return nil, err
+	}
+	address, ok := keys.issued(creds)
 	if !ok {
 		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "No mail was sent for these credentials."})
 	}
@@ -143,7 +145,7 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 	case err != nil:
 		return nil, err
 	case state.Address == "" && state.Next == 0 && m.After != "": // it was asked for, and put off
-		if _, err := m.request(ctx, s, mailRequest{address: address, secret: creds.Secret, client: s.Client}); err != nil {
+		if _, err := m.request(ctx, s, mailRequest{address: address, secret: creds.Secret, sid: creds.SID, client: s.Client}); err != nil {
 			return nil, err
 		}
 		return nil, creds.again()
@@ -198,32 +200,6 @@ func (m *EmailStage) ttl() time.Duration {
 		return time.Hour
 	}
 	return m.TTL
-}
-
-// A session ID of ours carries the address, and a MAC over the address and the
-// client's secret: asking again gives the same ID, and nothing needs to be kept of a
-// mail that was not sent.
-const sidMAC = 16
-
-func (m *EmailStage) sid(address, secret string) string {
-	return base64.RawURLEncoding.EncodeToString(append(m.mac("sid", address, secret)[:sidMAC], address...))
-}
-
-// issued returns the address of a session ID that was made for this client secret.
-func (m *EmailStage) issued(c emailCreds) (address string, ok bool) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(c.SID)
-	if err != nil || len(raw) <= sidMAC {
-		return "", false
-	}
-	address = string(raw[sidMAC:])
-	return address, hmac.Equal(raw[:sidMAC], m.mac("sid", address, c.Secret)[:sidMAC])
-}
-
-// mac authenticates strings, of which none contains a NUL.
-func (m *EmailStage) mac(purpose string, parts ...string) []byte {
-	h := hmac.New(sha256.New, m.Secret)
-	h.Write([]byte("uia e-mail " + purpose + "\x00" + strings.Join(parts, "\x00")))
-	return h.Sum(nil)
 }
 
 // maxAddress is how long an address can be, in bytes: a sid has at most 255

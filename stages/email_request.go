@@ -1,9 +1,8 @@
 package stages
 
 import (
+	"cmp"
 	"context"
-	"crypto/hmac"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -23,6 +22,7 @@ import (
 type mailRequest struct {
 	address string // as it was typed
 	secret  string // the client's
+	sid     string // the session ID that the client has already; "" if it has none
 	attempt int64  // the send_attempt: a mail is sent for each higher one
 	client  netip.Addr
 }
@@ -41,7 +41,15 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 	if !clientSecret.MatchString(r.secret) {
 		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("The client_secret has characters that it cannot have, or too many."))
 	}
-	settle, err := m.charge(ctx, r.client, address)
+	now := time.Now()
+	if s != nil {
+		now = s.Now
+	}
+	keys, err := m.keys(ctx, now)
+	if err != nil {
+		return "", err
+	}
+	settle, err := m.charge(ctx, r.client, keys.mailbox(address))
 	if err != nil {
 		return "", err
 	}
@@ -50,11 +58,7 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 		settle(true) // it tells who has an account
 		return "", err
 	}
-	now := time.Now()
-	if s != nil {
-		now = s.Now
-	}
-	sid := m.sid(address, r.secret)
+	sid := cmp.Or(r.sid, keys.sid(address, r.secret))
 	state, err := m.Store.Load(ctx, sid, now)
 	if err != nil {
 		return "", err
@@ -69,7 +73,7 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 		return "", err
 	}
 	settle(true) // a mail counts whether or not its link is opened
-	if err := m.Mailer.SendConfirmation(ctx, Confirmation{Address: address, Link: m.link(sid, address, until)}); err != nil {
+	if err := m.Mailer.SendConfirmation(ctx, Confirmation{Address: address, Link: m.link(keys, sid, address, until)}); err != nil {
 		return "", err
 	}
 	return sid, m.Store.Save(ctx, sid, EmailState{Next: r.attempt + 1}, until)
@@ -77,7 +81,7 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 
 // charge takes a mail from the budgets of the client and of the address. settle says
 // of both whether it was sent.
-func (m *EmailStage) charge(ctx context.Context, client netip.Addr, address string) (settle func(sent bool), err error) {
+func (m *EmailStage) charge(ctx context.Context, client, mailbox netip.Addr) (settle func(sent bool), err error) {
 	if m.Limiter == nil {
 		return func(bool) {}, nil
 	}
@@ -85,7 +89,7 @@ func (m *EmailStage) charge(ctx context.Context, client netip.Addr, address stri
 	if err != nil {
 		return nil, err
 	}
-	settleAddress, err := m.Limiter.Charge(ctx, m.mailbox(address))
+	settleAddress, err := m.Limiter.Charge(ctx, mailbox)
 	if err != nil {
 		settleClient(false)
 		return nil, err
@@ -96,21 +100,12 @@ func (m *EmailStage) charge(ctx context.Context, client netip.Addr, address stri
 	}, nil
 }
 
-// mailbox stands for an e-mail address in a budget of clients: an address of the
-// network that nobody can have (RFC 4193), of which each has a /48 of its own.
-func (m *EmailStage) mailbox(address string) netip.Addr {
-	var ip [16]byte
-	copy(ip[:], m.mac("mailbox", address))
-	ip[0] = 0xfd
-	return netip.AddrFrom16(ip)
-}
-
 // link returns a link that says of itself what it confirms, and until when.
-func (m *EmailStage) link(sid, address string, until time.Time) string {
+func (m *EmailStage) link(keys emailKeys, sid, address string, until time.Time) string {
 	ends := strconv.FormatInt(until.Unix(), 10)
 	return m.ConfirmURL + "?" + url.Values{
 		"sid": {sid}, "address": {address}, "until": {ends},
-		"token": {base64.RawURLEncoding.EncodeToString(m.mac("link", sid, address, ends))},
+		"token": {keys.token(sid, address, ends)},
 	}.Encode()
 }
 
@@ -189,9 +184,12 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page := fallback.Page{Heading: "Confirm your e-mail address"}
 		status := http.StatusOK
-		sid, address, until, ok := m.opened(r)
+		sid, address, until, err := m.opened(r)
 		switch {
-		case !ok:
+		case err != nil && err != errLink:
+			pages.Error(w, r, err, page)
+			return
+		case err != nil:
 			status = http.StatusBadRequest
 			page.Error = "This link does not work any more. Please go back to your app and ask for another mail."
 		case r.Method == http.MethodPost:
@@ -211,13 +209,22 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) http.Handler {
 	})
 }
 
+// errLink says that a link is none of ours, or has expired.
+var errLink = errors.New("stages: no link that works")
+
 // opened reads a link of ours that has not expired.
-func (m *EmailStage) opened(r *http.Request) (sid, address string, until time.Time, ok bool) {
+func (m *EmailStage) opened(r *http.Request) (sid, address string, until time.Time, err error) {
+	now := time.Now()
+	keys, err := m.keys(r.Context(), now)
+	if err != nil {
+		return "", "", until, err
+	}
 	q := r.URL.Query()
-	token, err := base64.RawURLEncoding.DecodeString(q.Get("token"))
 	sid, address = q.Get("sid"), q.Get("address")
-	seconds, parseErr := strconv.ParseInt(q.Get("until"), 10, 64)
+	seconds, err := strconv.ParseInt(q.Get("until"), 10, 64)
 	until = time.Unix(seconds, 0)
-	ok = err == nil && parseErr == nil && hmac.Equal(token, m.mac("link", sid, address, q.Get("until"))) && time.Now().Before(until)
-	return sid, address, until, ok
+	if err != nil || !keys.opens(q.Get("token"), sid, address, q.Get("until")) || !now.Before(until) {
+		return "", "", until, errLink
+	}
+	return sid, address, until, nil
 }

@@ -53,7 +53,7 @@ func (m *mailbox) Load(ctx context.Context, sid string, now time.Time) (stages.E
 }
 
 func newEmail(box *mailbox) *stages.EmailStage {
-	return &stages.EmailStage{Mailer: box, Store: box, Secret: []byte("another secret of the tests, of 32 bytes"), ConfirmURL: "https://hs.example/confirm", NoLimit: true}
+	return &stages.EmailStage{Mailer: box, Store: box, Secrets: uia.FixedSecrets([]byte("another secret of the tests, of 32 bytes")), ConfirmURL: "https://hs.example/confirm", NoLimit: true}
 }
 
 // mountEmail mounts what a host mounts for the stage.

@@ -113,7 +113,7 @@ func newHostOn(t *testing.T, store uia.Store, stage uia.Stage) *host {
 	h := newHost(t, "", stage)
 	var err error
 	h.engine, err = uia.New(uia.Config{
-		Secret:     []byte("a secret of the tests, 32 bytes long or more"),
+		Secrets:    uia.FixedSecrets([]byte("a secret of the tests, 32 bytes long or more")),
 		Stages:     []uia.Stage{gate{}, stage, uia.DummyStage{}},
 		Operations: []uia.Operation{{Name: "op", Flows: []uia.Flow{{gateType, stage.Type(), "m.login.dummy"}}}},
 		Sessions:   store,
@@ -240,10 +240,10 @@ func TestOutOfBandPageLinks(t *testing.T) {
 
 func TestStagesThatAreConfiguredWrongly(t *testing.T) {
 	_, err := uia.New(uia.Config{
-		Secret: []byte("a secret of the tests, 32 bytes long or more"), Sessions: memstore.New(nil),
+		Secrets: uia.FixedSecrets([]byte("a secret of the tests, 32 bytes long or more")), Sessions: memstore.New(nil),
 		Stages: []uia.Stage{&stages.PasswordStage{}, &stages.CaptchaStage{}, &stages.EmailStage{}, &stages.OutOfBandStage{}},
 	})
-	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "32 bytes", "ConfirmURL", "Limiter", "URL is required"} {
+	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "Secrets is", "ConfirmURL", "Limiter", "URL is required"} {
 		assert.ErrorContains(t, err, part)
 	}
 }

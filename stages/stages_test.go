@@ -45,7 +45,7 @@ func newHost(t *testing.T, subject string, stage uia.Stage) *host {
 	h := &host{t: t, handler: http.NewServeMux(), client: netip.MustParseAddr("192.0.2.1")}
 	var err error
 	h.engine, err = uia.New(uia.Config{
-		Secret:     []byte("a secret of the tests, 32 bytes long or more"),
+		Secrets:    uia.FixedSecrets([]byte("a secret of the tests, 32 bytes long or more")),
 		Stages:     []uia.Stage{gate{}, stage, uia.DummyStage{}},
 		Operations: []uia.Operation{{Name: "op", Flows: []uia.Flow{{gateType, stage.Type(), "m.login.dummy"}}}},
 		Sessions:   memstore.New(nil),

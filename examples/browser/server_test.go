@@ -57,10 +57,10 @@ func newStages(t *testing.T, typ string) *homeserver {
 	h := &homeserver{httptest.NewServer(mux), t, "/op"}
 	t.Cleanup(h.Close)
 	store, box := memstore.New(nil), &stages.EmailMemory{}
-	email := &stages.EmailStage{Mailer: nobody{}, Store: box, Secret: bytes.Repeat([]byte("s"), 32), ConfirmURL: h.URL + "/confirm", NoLimit: true}
+	email := &stages.EmailStage{Mailer: nobody{}, Store: box, Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), ConfirmURL: h.URL + "/confirm", NoLimit: true}
 	email.Allow = func(context.Context, *uia.Session, string) error { return nil }
 	engine, err := uia.New(uia.Config{
-		Secret: bytes.Repeat([]byte("s"), 32), Sessions: store,
+		Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store,
 		Stages: []uia.Stage{
 			terms, email, uia.DummyStage{},
 			&stages.CaptchaStage{SiteKey: "site", Secret: "shh", Provider: provider},

@@ -62,7 +62,7 @@ func TestClosed(t *testing.T) {
 	store := memstore.New(nil)
 	off := func() bool { return true }
 	registration := &register.Registration{ServerName: "example.org", Disabled: off}
-	engine, err := uia.New(uia.Config{Secret: bytes.Repeat([]byte("s"), 32), Sessions: store})
+	engine, err := uia.New(uia.Config{Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle("/_matrix/client/v3/register", registration.Handler(engine))

@@ -86,7 +86,7 @@ func newServer(t require.TestingT, anyOrder bool) *server {
 	terms, err := stages.NewTermsStage(stages.Policy{ID: "terms", Version: "1", Texts: map[string]stages.PolicyText{"en": {Name: "Terms", URL: "https://example.org"}}})
 	require.NoError(t, err)
 	s.engine, err = uia.New(uia.Config{
-		Secret: bytes.Repeat([]byte("s"), 32), Sessions: store,
+		Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store,
 		Stages: []uia.Stage{
 			&uia.TokenStage{Store: store}, terms, uia.DummyStage{},
 			&stages.CaptchaStage{Provider: stages.Turnstile, SiteKey: "k", Secret: "s", HTTP: &http.Client{Transport: provider{}}},

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,13 +25,14 @@ import (
 type app struct {
 	store    *sqlstore.Store
 	engine   *uia.Engine
-	accounts *sql.DB // nil: in the store's database, written in its transaction
+	clock    atomic.Int64 // milliseconds since 1970: the time, if requests tell it
+	accounts *sql.DB      // nil: in the store's database, written in its transaction
 	close    func()
 }
 
 // appConfig is what a test may want to change.
 type appConfig struct {
-	Secret   []byte
+	Rotate   time.Duration // see sqlstore.Store.Secrets
 	LeaseTTL time.Duration
 	Skew     time.Duration // how far this process's clock is ahead
 	Log      *slog.Logger
@@ -47,9 +50,14 @@ func newApp(store *sqlstore.Store, accounts *sql.DB, c appConfig) (*app, error) 
 	}
 	var err error
 	a.engine, err = uia.New(uia.Config{
-		Secret: c.Secret, Stages: []uia.Stage{&uia.TokenStage{Store: store}}, Operations: []uia.Operation{op},
+		Secrets: store.Secrets(c.Rotate), Stages: []uia.Stage{&uia.TokenStage{Store: store}}, Operations: []uia.Operation{op},
 		Sessions: store, SessionTTL: 4 * time.Hour, LeaseTTL: c.LeaseTTL, Logger: c.Log,
-		Now: func() time.Time { return time.Now().Add(c.Skew) },
+		Now: func() time.Time {
+			if told := a.clock.Load(); told > 0 {
+				return time.UnixMilli(told)
+			}
+			return time.Now().Add(c.Skew)
+		},
 	})
 	return a, err
 }
@@ -113,8 +121,15 @@ func (a *app) post(ctx context.Context, body any) (json.RawMessage, error) {
 	return grant.Finish(ctx, a.create)
 }
 
+// timeHeader tells a worker the time, in milliseconds since 1970.
+const timeHeader = "X-Now"
+
 // ServeHTTP is POST /register.
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if told, err := strconv.ParseInt(r.Header.Get(timeHeader), 10, 64); err == nil {
+		for known := a.clock.Load(); known < told && !a.clock.CompareAndSwap(known, told); known = a.clock.Load() {
+		}
+	}
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, 1<<16)); err != nil {
 		return
@@ -154,11 +169,7 @@ func newTestApp(t testing.TB, b backend) (*sql.DB, *app) {
 	if _, err := db.ExecContext(t.Context(), accountsTable); err != nil {
 		t.Fatal(err)
 	}
-	secret, err := store.Secret(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := newApp(store, nil, appConfig{Secret: secret, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	a, err := newApp(store, nil, appConfig{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

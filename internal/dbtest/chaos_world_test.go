@@ -81,7 +81,7 @@ func newChaosWorld(t *testing.T, kind chaosKind) *chaosWorld {
 	for i := range w.engines {
 		var err error
 		w.engines[i], err = uia.New(uia.Config{
-			Secret: make([]byte, 32), Sessions: store, LeaseTTL: chaosLease,
+			Secrets: uia.FixedSecrets(make([]byte, 32)), Sessions: store, LeaseTTL: chaosLease,
 			Now:    func() time.Time { return time.Now().Add(time.Duration(w.skew[i].Load())) },
 			Stages: []uia.Stage{&uia.TokenStage{Store: store, HoldTTL: 2 * time.Second}, uia.DummyStage{}},
 			Operations: []uia.Operation{{

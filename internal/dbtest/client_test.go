@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ func (w *worker) post(ctx context.Context, body any) (r reply, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/register", bytes.NewReader(text))
 	if err != nil {
 		return r, err
+	}
+	if now := w.f.clock.Load(); now > 0 {
+		req.Header.Set(timeHeader, strconv.FormatInt(now, 10))
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {

@@ -86,9 +86,7 @@ func TestRoundTrips(t *testing.T) {
 			require.NoError(t, store.Migrate(ctx))
 			_, err = db.ExecContext(ctx, accountsTable)
 			require.NoError(t, err)
-			secret, err := store.Secret(ctx)
-			require.NoError(t, err)
-			a, err := newApp(store, nil, appConfig{Secret: secret})
+			a, err := newApp(store, nil, appConfig{})
 			require.NoError(t, err)
 			require.NoError(t, store.CreateTokens(ctx, uia.Token{Value: "t", UsesAllowed: new(int64(100))}))
 

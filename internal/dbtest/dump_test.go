@@ -28,9 +28,7 @@ func TestDump(t *testing.T) {
 			require.NoError(t, store.Migrate(ctx))
 			_, err := db.ExecContext(ctx, accountsTable)
 			require.NoError(t, err)
-			secret, err := store.Secret(ctx)
-			require.NoError(t, err)
-			a, err := newApp(store, nil, appConfig{Secret: secret})
+			a, err := newApp(store, nil, appConfig{})
 			require.NoError(t, err)
 			require.NoError(t, store.CreateTokens(ctx, uia.Token{Value: "invite"}))
 
@@ -82,7 +80,7 @@ func TestDump(t *testing.T) {
 			}
 			require.NoError(t, rows.Err())
 			require.NotEmpty(t, tries)
-			thief, err := newApp(store, nil, appConfig{Secret: secret})
+			thief, err := newApp(store, nil, appConfig{})
 			require.NoError(t, err)
 			for _, id := range tries {
 				_, err := thief.engine.Session(ctx, id)

@@ -31,6 +31,7 @@ type farm struct {
 	store    *sqlstore.Store
 	workers  []*worker
 	clients  atomic.Int64
+	clock    atomic.Int64 // what the workers are told of the time; zero: nothing
 
 	fickle          bool // a client that meets an error may give up
 	refused, failed atomic.Int64
@@ -45,6 +46,7 @@ type farmOptions struct {
 	skew     time.Duration // the clocks are ahead by up to this
 	apart    bool          // accounts in a database of their own
 	leaseTTL time.Duration
+	rotate   time.Duration // how long the secrets last; zero: for ever
 	conns    int
 	dsn      string // instead of a fresh database of the backend
 }
@@ -55,7 +57,7 @@ func newFarm(t *testing.T, b backend, o farmOptions) *farm {
 	if dsn == "" {
 		dsn = b.dsn(t)
 	}
-	f := &farm{t: t, config: workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, LeaseTTL: o.leaseTTL, Conns: max(o.conns, 8)}}
+	f := &farm{t: t, config: workerConfig{Driver: b.driver, Dialect: b.dialect, DSN: dsn, LeaseTTL: o.leaseTTL, Rotate: o.rotate, Conns: max(o.conns, 8)}}
 	f.told = map[string]string{}
 	f.db, f.store = b.open(t, dsn)
 	require.NoError(t, f.store.Migrate(t.Context()))

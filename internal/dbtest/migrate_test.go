@@ -122,9 +122,9 @@ func TestUpgrade(t *testing.T) {
 				r, err := s.LoadSession(ctx, "register.spent", now)
 				require.NoError(t, err)
 				assert.Equal(t, []byte("sealed"), r.Data)
-				secret, err := s.Secret(ctx)
+				secrets, err := s.Secrets(0)(ctx, now)
 				require.NoError(t, err)
-				assert.Equal(t, "0123456789abcdef0123456789abcdef", string(secret))
+				assert.Equal(t, [][]byte{[]byte("0123456789abcdef0123456789abcdef")}, secrets)
 			})
 		}
 	}

@@ -27,9 +27,7 @@ func TestRecoverDuringTransaction(t *testing.T) {
 			db, first := newTestApp(t, b)
 			store := first.store
 			require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "single", UsesAllowed: new(int64(1))}))
-			secret, err := store.Secret(t.Context())
-			require.NoError(t, err)
-			ahead, err := newApp(store, nil, appConfig{Secret: secret, Skew: 2 * time.Minute})
+			ahead, err := newApp(store, nil, appConfig{Skew: 2 * time.Minute})
 			require.NoError(t, err)
 
 			_, err = first.post(t.Context(), body("alice", "single", ""))

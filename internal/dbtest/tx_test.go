@@ -220,9 +220,9 @@ func TestTwoStores(t *testing.T) {
 	_, two := b.open(t, dsn)
 	ctx := t.Context()
 	require.NoError(t, one.Migrate(ctx))
-	a, err := one.Secret(ctx)
+	a, err := one.Secrets(0)(ctx, t0)
 	require.NoError(t, err)
-	c, err := two.Secret(ctx)
+	c, err := two.Secrets(0)(ctx, t0)
 	require.NoError(t, err)
 	assert.Equal(t, a, c)
 	require.NoError(t, one.InTx(ctx, func(ctx context.Context) error {

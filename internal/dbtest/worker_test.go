@@ -24,6 +24,7 @@ type workerConfig struct {
 	Socket   string // where it serves
 	LeaseTTL time.Duration
 	Skew     time.Duration
+	Rotate   time.Duration
 	Conns    int
 	Migrate  bool // wait for a line, migrate, print the secret and end
 }
@@ -84,8 +85,8 @@ func (c workerConfig) migrate() error {
 	if err := store.Migrate(context.Background()); err != nil {
 		return err
 	}
-	secret, err := store.Secret(context.Background())
-	fmt.Printf("%x\n", secret)
+	secrets, err := store.Secrets(0)(context.Background(), time.Now())
+	fmt.Printf("%x\n", secrets)
 	return err
 }
 
@@ -113,12 +114,8 @@ func (c workerConfig) app(level slog.Level) (*app, error) {
 			return nil, err
 		}
 	}
-	secret, err := store.Secret(context.Background())
-	if err != nil {
-		return nil, err
-	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	a, err := newApp(store, accounts, appConfig{Secret: secret, LeaseTTL: c.LeaseTTL, Skew: c.Skew, Log: log})
+	a, err := newApp(store, accounts, appConfig{LeaseTTL: c.LeaseTTL, Rotate: c.Rotate, Skew: c.Skew, Log: log})
 	if err != nil {
 		return nil, err
 	}

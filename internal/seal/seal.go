@@ -14,18 +14,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-const (
-	// minSecret is the least length of a secret, in bytes.
-	minSecret = 32
-	// block is what plaintexts are padded to: the length of a password must not
-	// show in the length of what is sealed.
-	block = 64
-)
+// block is what plaintexts are padded to: the length of a password must not show in the
+// length of what is sealed.
+const block = 64
 
 // Keys is what is derived from one secret. It is safe for concurrent use.
 type Keys struct {
@@ -35,11 +30,8 @@ type Keys struct {
 	request []byte // authenticates request bodies
 }
 
-// New derives the keys of a secret. An error says how it is too short.
+// New derives the keys of a secret, which has to be long enough.
 func New(secret []byte) (*Keys, error) {
-	if len(secret) < minSecret {
-		return nil, fmt.Errorf("secret has %d bytes, at least %d are needed", len(secret), minSecret)
-	}
 	derive := func(purpose string, n int) []byte {
 		key, err := hkdf.Key(sha256.New, secret, nil, "uia/1 "+purpose, n)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func testKeys(t testing.TB, secret string) *Keys {
-	k, err := New([]byte(secret + strings.Repeat(".", minSecret)))
+	k, err := New([]byte(secret + strings.Repeat(".", 32)))
 	require.NoError(t, err)
 	return k
 }

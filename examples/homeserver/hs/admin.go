@@ -24,7 +24,7 @@ func (s *Server) routeAdmin(opts Options) {
 		InviteURL: opts.InviteURL,
 		QR:        drawQR,
 		Words:     words(),
-		Secret:    opts.Storage.Secret,
+		Secrets:   opts.Storage.Secrets,
 		CheckMeta: s.registration.CheckMeta,
 		Observer:  s.observe,
 		Logger:    s.log,

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -57,6 +58,9 @@ func openPostgreSQL(ctx context.Context, dsn string) (*Storage, error) {
 	return openDatabase(ctx, stdlib.OpenDB(*config), sqlstore.PostgreSQL, name)
 }
 
+// rotation is how long sessions are sealed with the same secret.
+const rotation = 24 * time.Hour
+
 // openDatabase keeps everything in one database. That is what lets an account and
 // the use of its token be committed together.
 func openDatabase(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, name string) (_ *Storage, err error) {
@@ -75,15 +79,11 @@ func openDatabase(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, nam
 	if err := migrate(ctx, store); err != nil {
 		return nil, err
 	}
-	secret, err := store.Secret(ctx)
-	if err != nil {
-		return nil, err
-	}
 	return &Storage{
 		Name:     name,
 		Tokens:   store,
 		Accounts: &sqlAccounts{db: db, store: store},
-		Secret:   secret,
+		Secrets:  store.Secrets(rotation),
 		InTx:     store.InTx,
 		Close:    db.Close,
 	}, nil

@@ -161,7 +161,7 @@ func (s *Server) newEngine(opts Options) error {
 		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
 	}
 	engine, err := uia.New(uia.Config{
-		Secret: opts.Storage.Secret,
+		Secrets: opts.Storage.Secrets,
 		Stages: []uia.Stage{
 			&uia.TokenStage{Store: tokens},
 			&uia.TokenStage{Store: tokens, AuthType: uia.TokenTypeUnstable},

@@ -16,8 +16,8 @@ type Storage struct {
 	Name     string
 	Tokens   uia.Store // registration tokens and the sessions of authentication
 	Accounts Accounts
-	// Secret seals the sessions. Every process on the same storage has the same.
-	Secret []byte
+	// Secrets seal the sessions. Every process on the same storage has the same.
+	Secrets uia.Secrets
 	// InTx runs fn in a transaction, which the context carries and which both Tokens
 	// and Accounts join. It may run fn more than once. Nil if they share none: then
 	// Accounts is a [Burier].
@@ -48,5 +48,5 @@ func Open(ctx context.Context, name string) (*Storage, error) {
 func openMemory() *Storage {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	return &Storage{Name: "memory", Tokens: memstore.New(nil), Accounts: newMemoryAccounts(), Secret: secret}
+	return &Storage{Name: "memory", Tokens: memstore.New(nil), Accounts: newMemoryAccounts(), Secrets: uia.FixedSecrets(secret)}
 }

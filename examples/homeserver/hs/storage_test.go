@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,13 @@ func TestNameHasNoPassword(t *testing.T) {
 
 // Several processes may start at once on an empty database, and all of them get
 // the same tables and the same secret.
+func secrets(t *testing.T, s *Storage) [][]byte {
+	t.Helper()
+	all, err := s.Secrets(t.Context(), time.Now())
+	require.NoError(t, err)
+	return all
+}
+
 func TestOpenAtOnce(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, database func(*testing.T) string) {
 		name := database(t)
@@ -73,7 +81,7 @@ func TestOpenAtOnce(t *testing.T) {
 		for _, storage := range opened {
 			require.NotNil(t, storage)
 			defer storage.Close()
-			require.Equal(t, opened[0].Secret, storage.Secret)
+			require.Equal(t, secrets(t, opened[0]), secrets(t, storage))
 			_, err := storage.Accounts.User(t.Context(), "alice")
 			require.ErrorIs(t, err, ErrNotFound)
 		}

@@ -42,8 +42,9 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 ) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS uia_sessions_expires ON uia_sessions (expires, key);
 CREATE TABLE IF NOT EXISTS uia_secrets (
-	name  TEXT COLLATE "C" PRIMARY KEY,
-	value BYTEA NOT NULL
+	number BIGINT PRIMARY KEY,
+	value  BYTEA NOT NULL,
+	since  BIGINT NOT NULL
 );
 CREATE TABLE uia_migrations (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL);
 INSERT INTO uia_migrations VALUES (1, 1700000000000);
@@ -57,4 +58,4 @@ INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made
 	SELECT 'register.spent', token, id, 3, 1700000003000, 2, '@a:test', 1700000000000, 1700000003000 FROM uia_tokens;
 INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	VALUES ('register.spent', 2, 3, 2, 'owner', -62135596800000, 1700003600000, 'sealed');
-INSERT INTO uia_secrets VALUES ('secret', '0123456789abcdef0123456789abcdef');
+INSERT INTO uia_secrets VALUES (1, '0123456789abcdef0123456789abcdef', 1700000000000);

@@ -42,8 +42,9 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS uia_sessions_expires ON uia_sessions (expires, key);
 CREATE TABLE IF NOT EXISTS uia_secrets (
-	name  TEXT NOT NULL PRIMARY KEY,
-	value BLOB NOT NULL
+	number INTEGER PRIMARY KEY,
+	value  BLOB NOT NULL,
+	since  INTEGER NOT NULL
 );
 CREATE TABLE uia_migrations (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL);
 INSERT INTO uia_migrations VALUES (1, 1700000000000);
@@ -57,4 +58,4 @@ INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made
 	SELECT 'register.spent', token, id, 3, 1700000003000, 2, '@a:test', 1700000000000, 1700000003000 FROM uia_tokens;
 INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	VALUES ('register.spent', 2, 3, 2, 'owner', -62135596800000, 1700003600000, x'7365616c6564');
-INSERT INTO uia_secrets VALUES ('secret', x'3031323334353637383961626364656630313233343536373839616263646566');
+INSERT INTO uia_secrets VALUES (1, x'3031323334353637383961626364656630313233343536373839616263646566', 1700000000000);

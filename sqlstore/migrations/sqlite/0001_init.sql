@@ -57,8 +57,10 @@ CREATE TABLE IF NOT EXISTS uia_sessions (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS uia_sessions_expires ON uia_sessions (expires, key);
 
--- The secret that the processes of one homeserver share.
+-- The secrets that the processes of one homeserver share. since: when they begin
+-- to seal with it.
 CREATE TABLE IF NOT EXISTS uia_secrets (
-	name  TEXT NOT NULL PRIMARY KEY,
-	value BLOB NOT NULL
+	number INTEGER PRIMARY KEY,
+	value  BLOB NOT NULL,
+	since  INTEGER NOT NULL
 );
