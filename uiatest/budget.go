@@ -8,8 +8,12 @@ import (
 	"sync"
 )
 
-// MaxGuesses is how many failed guesses at registration tokens a run makes at most.
+// MaxGuesses is how many failed guesses at registration tokens the cases make at most,
+// those about limits excepted.
 const MaxGuesses = 50
+
+// Accounts is about how many accounts a run of all cases makes.
+const Accounts = 120
 
 // budget is the failed guesses that a run may still make. A request that may turn
 // out to be one is charged before it is sent, so that the bound holds whatever

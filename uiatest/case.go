@@ -46,6 +46,9 @@ type Case struct {
 	Needs []string `json:"needs,omitempty"`
 	// Guesses is how many failed guesses at a token a right homeserver counts.
 	Guesses int `json:"guesses,omitempty"`
+	// Tokens is how many of Server.Tokens the case takes. It is zero if the case needs
+	// none, or of another kind, and then it does not apply where they are all there is.
+	Tokens int `json:"tokens,omitempty"`
 
 	tokens map[string]tokenDecl
 	steps  []step
@@ -78,6 +81,11 @@ type tokenDecl struct {
 	Unlimited bool   `json:"unlimited"`
 	Expired   bool   `json:"expired"`
 	Value     string `json:"value"` // absent: any
+}
+
+// plain reports whether any token of one use will do.
+func (t *tokenDecl) plain() bool {
+	return !t.Unlimited && !t.Expired && t.Value == "" && (t.Uses == nil || *t.Uses == 1)
 }
 
 // step is one request and what is expected of its answer, or one of the other
@@ -187,6 +195,12 @@ func (c caseData) expand(f file) []Case {
 	}
 	if len(c.Tokens) > 0 {
 		base.Needs = append(base.Needs, "token")
+	}
+	base.Tokens = len(c.Tokens)
+	for _, t := range c.Tokens {
+		if !t.plain() {
+			base.Tokens = 0
+		}
 	}
 	slices.Sort(base.Needs)
 	base.Needs = slices.Compact(base.Needs)

@@ -29,5 +29,5 @@ func ExampleRun() {
 	// Output:
 	// must uia/no-auth-is-401 passed  []
 	// must uia/all-stages-make-the-account not applicable no way to make registration tokens []
-	// should uia/sessions-differ failed  [4 answers succeed, with 1 different session, want as many]
+	// should uia/sessions-differ failed  [4 answers succeed, with 1 different session, expected as many]
 }

@@ -58,7 +58,9 @@ func (r *runner) until(ctx context.Context, st *step, s *scope) error {
 	plain.Expect, plain.Save = nil, nil
 	guess := func() (*answer, error) {
 		share.spent++
-		a, err := r.ask(ctx, &plain, s.contestant(share.spent), limited)
+		again := s.contestant(share.spent)
+		a, err := r.ask(ctx, &plain, again, limited)
+		s.last = again.last
 		if err == nil && a.status == http.StatusTooManyRequests {
 			share.spent--
 			share.limited = true

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxAnswer is how much of an answer is read.
@@ -74,15 +75,14 @@ func (a *answer) retryAfter() time.Duration {
 type Exchange struct {
 	Request string `json:"request"`
 	Answer  string `json:"answer"`
+	// Failed says that this answer is not as expected.
+	Failed bool `json:"failed,omitempty"`
 }
 
-// newExchange writes a request and its answer down. Secret is kept out of it.
-func newExchange(m *message, a *answer, err error, secret string) Exchange {
+// newExchange writes a request and its answer down.
+func newExchange(m *message, a *answer, err error) Exchange {
 	var x Exchange
 	x.Request = written(m.method+" "+shorten(m.path, 500), m.header, m.body)
-	if secret != "" {
-		x.Request = strings.ReplaceAll(x.Request, secret, "...")
-	}
 	switch {
 	case a != nil:
 		x.Answer = written(fmt.Sprint(a.status, " ", http.StatusText(a.status)), a.header, a.body)
@@ -107,9 +107,25 @@ func written(first string, header http.Header, body []byte) string {
 		fmt.Fprintf(&b, "\n%s: %s", name, shorten(strings.Join(header[name], ", "), 300))
 	}
 	if len(body) > 0 {
-		fmt.Fprintf(&b, "\n\n%s", shorten(string(body), 2000))
+		fmt.Fprintf(&b, "\n\n%s", legible(body))
 	}
 	return b.String()
+}
+
+// legible returns what a person can read of a body: text, shortened, and of anything
+// else how much of it there is.
+func legible(body []byte) string {
+	head := body[:min(len(body), 2000)]
+	strange := 0
+	for _, c := range string(head) {
+		if c == utf8.RuneError || c < ' ' && c != '\n' && c != '\t' && c != '\r' {
+			strange++
+		}
+	}
+	if strange > 1 && strange*20 > len(head) {
+		return fmt.Sprintf("(%d bytes that are no text, beginning with %x)", len(body), body[:min(len(body), 16)])
+	}
+	return shorten(string(body), 2000)
 }
 
 // shorten cuts s, and says how long it was.

@@ -96,16 +96,22 @@ func (ra *race) judge(field []*contestant, s *scope) error {
 		case c.last.status == http.StatusTooManyRequests, c.last.status == http.StatusServiceUnavailable:
 			limited = true
 		case !slices.Contains(others, c.last.status):
-			list = append(list, fmt.Sprintf("contestant %d is answered with %d, want success or %v: %s", i, c.last.status, others, broken))
+			list = append(list, fmt.Sprintf("contestant %d is answered with %d, expected success or %v: %s", i, c.last.status, others, broken))
+			s.log.blame(c.scope.last)
 		}
 	}
 	if len(won) > ra.Most {
-		list = append(list, fmt.Sprintf("%d of %d succeed, want at most %d", len(won), len(field), ra.Most))
+		blame(won, s)
+		list = append(list, fmt.Sprintf("%d of %d succeed, expected at most %d", len(won), len(field), ra.Most))
 	}
 	if len(won) < ra.Least && !limited {
-		list = append(list, fmt.Sprintf("%d of %d succeed, want at least %d", len(won), len(field), ra.Least))
+		blame(field, s)
+		list = append(list, fmt.Sprintf("%d of %d succeed, expected at least %d", len(won), len(field), ra.Least))
 	}
-	list = append(list, compare(won, ra.Same, ra.Distinct)...)
+	if different := compare(won, ra.Same, ra.Distinct); different != nil {
+		blame(won, s)
+		list = append(list, different...)
+	}
 	if len(list) > 0 {
 		return problems(list...)
 	}
@@ -116,6 +122,13 @@ func (ra *race) judge(field []*contestant, s *scope) error {
 		return s.save(ra.Save, won[0].last)
 	}
 	return nil
+}
+
+// blame marks the last answers of contestants.
+func blame(field []*contestant, s *scope) {
+	for _, c := range field {
+		s.log.blame(c.scope.last)
+	}
 }
 
 // compare says which members of the winners' answers are not the same, or not
@@ -130,12 +143,12 @@ func compare(won []*contestant, same, distinct []string) (list []string) {
 	}
 	for _, path := range same {
 		if got := values(path); len(got) > 1 {
-			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, want one", len(won), len(got), path))
+			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, expected one", len(won), len(got), path))
 		}
 	}
 	for _, path := range distinct {
 		if got := values(path); len(got) < len(won) {
-			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, want as many", len(won), len(got), path))
+			list = append(list, fmt.Sprintf("%d answers succeed, with %d different %s, expected as many", len(won), len(got), path))
 		}
 	}
 	return list

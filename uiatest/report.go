@@ -3,30 +3,141 @@ package uiatest
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
-// Explain says why a case failed: the sentence it stands on, what was expected, and
-// the requests and answers that led there, in several lines.
+// The parts of what Explain says, in lines: 30 at most, with three lines at the top and
+// one at the end.
+const (
+	maxProblems = 5
+	maxBrief    = 6 // exchanges in a line each
+	maxMessage  = 7 // the request that failed, and the same for its answer
+	maxWidth    = 180
+)
+
+// Explain says why a case failed, in at most 30 lines: the sentence it stands on, what
+// was expected, and the request whose answer is not as expected, after those that led
+// there. It is empty if the case has not failed.
 func (r *Report) Explain() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%s)\n", r.Name, r.Level)
-	fmt.Fprintf(&b, "  stands on  %s\n             (%s)\n", indent(r.Says, 13), r.Place)
-	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "  problem    %s\n", indent(p, 13))
+	if r.Outcome != Failed {
+		return ""
 	}
-	for _, x := range r.Exchanges {
-		fmt.Fprintf(&b, "  request    %s\n  answer     %s\n", indent(x.Request, 13), indent(x.Answer, 13))
+	lines := []string{
+		fmt.Sprintf("%s (%s)", r.Name, r.Level),
+		"  stands on  " + cut(r.Says, 1000),
+		"             (" + cut(r.Place, maxWidth) + ")",
 	}
-	return b.String()
+	for i, p := range r.Problems {
+		if i == maxProblems-1 && len(r.Problems) > maxProblems {
+			lines = append(lines, fmt.Sprintf("  problem    and %d more", len(r.Problems)-i))
+			break
+		}
+		lines = append(lines, "  problem    "+cut(p, 3*maxWidth))
+	}
+	return strings.Join(append(lines, r.story()...), "\n") + "\n"
 }
 
-// indent indents all lines but the first, and shows what a terminal would obey.
-func indent(s string, n int) string {
+// story tells what was sent: the first exchange that failed as a whole, and the ones
+// before it in a line each, the last of them if they are many.
+func (r *Report) story() (lines []string) {
+	failed := 0
+	for failed < len(r.Exchanges) && !r.Exchanges[failed].Failed {
+		failed++
+	}
+	if failed == len(r.Exchanges) {
+		return nil
+	}
+	from := max(failed-maxBrief+1, 0)
+	switch {
+	case from == 1:
+		from = 0
+	case from > 1:
+		lines = append(lines, fmt.Sprintf("     before  %d more requests", from))
+	}
+	for _, x := range r.Exchanges[from:failed] {
+		lines = append(lines, "     before  "+x.brief())
+	}
+	x := r.Exchanges[failed]
+	lines = append(lines, label("    request  ", x.Request, r.Problems)...)
+	lines = append(lines, label(">>> answer   ", x.Answer, r.Problems)...)
+	also := 0
+	for _, x := range r.Exchanges[failed+1:] {
+		if x.Failed {
+			also++
+		}
+	}
+	if also > 0 {
+		lines = append(lines, fmt.Sprintf(">>> and %d more answers like that", also))
+	}
+	return lines
+}
+
+// brief is an exchange in a line.
+func (x *Exchange) brief() string {
+	request, _, body := parts(x.Request)
+	answer, _, said := parts(x.Answer)
+	line := request
+	if body != "" {
+		line += " " + cut(strings.Join(strings.Fields(body), " "), 80)
+	}
+	line += " -> " + answer
+	if _, rest, ok := strings.Cut(said, `"errcode":`); ok {
+		code, _, _ := strings.Cut(strings.TrimLeft(rest, ` "`), `"`)
+		line += " " + code
+	}
+	return cut(line, maxWidth)
+}
+
+// label writes a message behind a label, in few lines: the headers that matter and as
+// much of the body as there is room for.
+func label(name, message string, problems []string) (lines []string) {
+	first, headers, body := parts(message)
+	lines = append(lines, name+cut(first, maxWidth))
+	next := func(line string) {
+		lines = append(lines, strings.Repeat(" ", len(name))+cut(line, maxWidth))
+	}
+	for _, header := range headers {
+		key, _, _ := strings.Cut(header, ":")
+		matters := key == "Content-Type" || key == "Authorization" || strings.Contains(strings.Join(problems, "\n"), "header "+key)
+		if matters && len(lines) < maxMessage-2 {
+			next(header)
+		}
+	}
+	text := strings.FieldsFunc(body, func(r rune) bool { return r == '\n' })
+	for i, line := range text {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if len(lines) == maxMessage-1 && i < len(text)-1 {
+			next(fmt.Sprintf("... (%d more lines)", len(text)-i))
+			break
+		}
+		next(line)
+	}
+	return lines
+}
+
+// parts takes a written message apart.
+func parts(message string) (first string, headers []string, body string) {
+	head, body, _ := strings.Cut(message, "\n\n")
+	headers = strings.Split(head, "\n")
+	return headers[0], headers[1:], body
+}
+
+// cut makes a line of what may be many, without what a terminal would obey, and not
+// longer than n characters.
+func cut(s string, n int) string {
 	s = strings.Map(func(c rune) rune {
-		if c < ' ' && c != '\n' && c != '\t' || c >= 0x7f && c < 0xa0 {
+		switch {
+		case c == '\n' || c == '\t' || c == '\r':
+			return ' '
+		case unicode.IsControl(c) || c == '\u2028' || c == '\u2029' || c >= '\u202a' && c <= '\u202e':
 			return '�'
 		}
 		return c
-	}, s)
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\n", "\n"+strings.Repeat(" ", n))
+	}, strings.ToValidUTF8(s, "�"))
+	if runes := []rune(s); len(runes) > n {
+		return string(runes[:n-3]) + "..."
+	}
+	return s
 }

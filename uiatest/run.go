@@ -161,8 +161,12 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 		report.Outcome, report.Problems = Failed, []string{err.Error()}
 	}
 	if report.Outcome == Failed {
+		if !s.log.blamed() {
+			s.log.blame(s.last)
+		}
 		report.Exchanges = s.log.all
 	}
+	r.secrets(s).hide(&report)
 	return report
 }
 

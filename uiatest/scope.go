@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type scope struct {
 	number string    // of the contestant or the repetition; "" if there is none
 	page   *answer   // the last answer that was HTML
 	log    *exchange // what has been sent
+	last   int       // the exchange that was sent last
 }
 
 // madeUp is what was made up for a case.
@@ -32,16 +34,48 @@ type madeUp struct {
 
 // exchange is what a case has sent, and what came back.
 type exchange struct {
-	mu  sync.Mutex
-	all []Exchange
+	mu     sync.Mutex
+	all    []Exchange
+	access []string // the access tokens that were in answers, each once
 }
 
-func (x *exchange) add(e Exchange) {
+// maxExchanges is how many exchanges of a case are kept.
+const maxExchanges = 64
+
+// add keeps an exchange. Of those that are too many the last one is kept: it is the
+// one that decides.
+func (x *exchange) add(e Exchange, a *answer) (at int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.all) < 64 {
-		x.all = append(x.all, e)
+	if a != nil {
+		for _, token := range accessTokens(a.json) {
+			if !slices.Contains(x.access, token) {
+				x.access = append(x.access, token)
+			}
+		}
 	}
+	if len(x.all) < maxExchanges {
+		x.all = append(x.all, e)
+	} else {
+		x.all[maxExchanges-1] = e
+	}
+	return len(x.all) - 1
+}
+
+// blame marks an exchange whose answer is not as expected.
+func (x *exchange) blame(at int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if at < len(x.all) {
+		x.all[at].Failed = true
+	}
+}
+
+// blamed reports whether an exchange is marked.
+func (x *exchange) blamed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.ContainsFunc(x.all, func(e Exchange) bool { return e.Failed })
 }
 
 func newScope(from *origin) *scope {

@@ -74,7 +74,7 @@ func (r *runner) ask(ctx context.Context, st *step, s *scope, how manner) (*answ
 		how = once
 	}
 	a, err := r.sender.send(ctx, s.from, m, how)
-	s.log.add(newExchange(m, a, err, r.server.AdminToken))
+	s.last = s.log.add(newExchange(m, a, err), a)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (s *scope) save(names map[string]string, a *answer) error {
 	for name, path := range names {
 		v := dig(a.json, path)
 		if _, gone := v.(absent); gone || v == nil {
-			return problems(fmt.Sprintf("there is no %s", path))
+			return problems(fmt.Sprintf("member %q is missing", path))
 		}
 		s.values[name] = v
 	}

@@ -32,7 +32,7 @@ func (r *runner) cannotMake(t tokenDecl) string {
 		return ""
 	case len(s.Tokens) == 0:
 		return "no way to make registration tokens"
-	case t.Expired, t.Unlimited, t.Value != "", t.Uses != nil && *t.Uses != 1:
+	case !t.plain():
 		return "the tokens that were given are of one use each, and the case needs another kind"
 	}
 	return ""
@@ -86,7 +86,7 @@ func (m *mint) administered(ctx context.Context, t NewToken, expired bool, s *sc
 	}
 	request := m.request(http.MethodPost, adminPath+"/new", encode(body))
 	a, err := m.sender.send(ctx, m.from, request, patient)
-	s.log.add(newExchange(request, a, err, m.server.AdminToken))
+	s.last = s.log.add(newExchange(request, a, err), a)
 	if err != nil {
 		return "", err
 	}

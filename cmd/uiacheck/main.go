@@ -20,6 +20,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"regexp"
@@ -55,13 +56,13 @@ type config struct {
 	strict  bool
 }
 
-func parseFlags(args []string, stderr io.Writer) (c config, err error) {
+func parseFlags(args []string, stdout io.Writer) (c config, err error) {
 	fs := flag.NewFlagSet("uiacheck", flag.ContinueOnError)
-	fs.SetOutput(stderr)
+	fs.SetOutput(io.Discard) // what is wrong is told in one line
 	fs.StringVar(&c.server.URL, "url", "", "the homeserver's `address`, such as http://127.0.0.1:8008")
 	fs.StringVar(&c.server.AdminToken, "admin-token", "", "an administrator's access `token`, to make registration tokens with (default $UIACHECK_ADMIN_TOKEN)")
 	tokens := fs.String("tokens", "", "unused registration tokens of one use each, `a,b,c`, where there is no administration")
-	lacks := fs.String("lacks", "", "what the homeserver does not offer: `a,b,c` of validity, validity-unstable, available, fallback, whoami, login, versions, devices, server_version")
+	lacks := fs.String("lacks", "", "leave out what the homeserver does not offer: `a,b,c` of "+strings.Join(uiatest.Features(), ", "))
 	match := fs.String("run", "", "run the cases whose names match this regular `expression`")
 	levels := fs.String("levels", "", "run the cases of these `levels`: a,b,c of must, should, client")
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "give up after this `time`")
@@ -70,9 +71,14 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 	fs.IntVar(&c.options.Guesses, "guesses", 50, "make this `number` of wrong guesses in each way to guess, to see whether it is limited")
 	asJSON := fs.Bool("json", false, "report in JSON")
 	asJUnit := fs.Bool("junit", false, "report in JUnit's XML")
+	asHTML := fs.Bool("html", false, "report as one page of HTML, to send to somebody")
 	fs.BoolVar(&c.list, "list", false, "list the cases, and run none")
 	fs.BoolVar(&c.strict, "strict", false, "fail for cases of every level, not only must")
 	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(stdout)
+			help(fs)
+		}
 		return c, err
 	}
 	split := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
@@ -92,11 +98,17 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 		return c, fmt.Errorf("-run: %w", err)
 	}
 	c.format = writeText
+	formats := 0
+	for _, asked := range []bool{*asJSON, *asJUnit, *asHTML} {
+		if asked {
+			formats++
+		}
+	}
 	switch {
 	case fs.NArg() > 0:
 		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case *asJSON && *asJUnit:
-		return c, errors.New("-json and -junit exclude each other")
+	case formats > 1:
+		return c, errors.New("-json, -junit and -html exclude each other")
 	case c.server.URL == "" && !c.list:
 		return c, errors.New("-url is missing")
 	case c.options.Rate <= 0 || c.timeout <= 0 || c.options.Parallel <= 0 || c.options.Guesses <= 0:
@@ -105,6 +117,8 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 		c.format = writeJSON
 	case *asJUnit:
 		c.format = writeJUnit
+	case *asHTML:
+		c.format = writeHTML
 	}
 	if len(c.options.Select()) == 0 {
 		return c, errors.New("no case matches")
@@ -114,12 +128,12 @@ func parseFlags(args []string, stderr io.Writer) (c config, err error) {
 
 // run does everything, and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) int {
-	c, err := parseFlags(args, stderr)
+	c, err := parseFlags(args, stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitPassed
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "uiacheck:", err)
+		fmt.Fprintln(stderr, "uiacheck:", oneLine(err)+"; uiacheck -h describes everything")
 		return exitBroken
 	}
 	if c.list {
@@ -128,31 +142,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("it took longer than %v", c.timeout))
 	defer cancel()
-	if terminal {
-		c.options.Progress = progress(stderr)
-	}
 	begun := time.Now()
+	if terminal {
+		c.options.Progress = progress(stderr, begun)
+	}
 	reports, err := uiatest.Run(ctx, c.server, &c.options)
 	if terminal {
 		fmt.Fprint(stderr, "\r\033[K")
 	}
-	result := &result{URL: c.server.URL, Reports: reports, Took: time.Since(begun), Error: err}
+	result := &result{URL: shown(c.server.URL), Reports: reports, Began: begun, Took: time.Since(begun), Error: err}
+	total := result.Total()
 	if len(reports) > 0 {
 		if err := c.format(stdout, result); err != nil {
 			fmt.Fprintln(stderr, "uiacheck: writing the report:", err)
 			return exitBroken
 		}
 	}
-	if err == nil && result.count(uiatest.Passed, "")+result.count(uiatest.Failed, "") == 0 {
+	if err == nil && total.Passed+total.Failed == 0 {
 		err = errors.New("no case is applicable")
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "uiacheck:", oneLine(err))
 		return exitBroken
 	}
-	failed := result.count(uiatest.Failed, uiatest.Must)
+	failed := total.failed(uiatest.Must)
 	if c.strict {
-		failed = result.count(uiatest.Failed, "")
+		failed = total.Failed
 	}
 	if failed > 0 {
 		return exitFailed
@@ -164,14 +179,24 @@ func oneLine(err error) string {
 	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "uiatest: ")
 }
 
-// progress writes a line that is overwritten after each case.
-func progress(w io.Writer) func(done, total int, r uiatest.Report) {
+// shown is an address without a password.
+func shown(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Redacted()
+	}
+	return address
+}
+
+// progress writes a line that is overwritten after each case. The time that is left is
+// what the rest takes if it goes on as it went so far.
+func progress(w io.Writer, begun time.Time) func(done, total int, r uiatest.Report) {
 	failed := 0
 	return func(done, total int, r uiatest.Report) {
 		if r.Outcome == uiatest.Failed {
 			failed++
 		}
-		fmt.Fprintf(w, "\r\033[K%d of %d, %d failed  %.60s", done, total, failed, r.Name)
+		left := time.Since(begun) / time.Duration(done) * time.Duration(total-done)
+		fmt.Fprintf(w, "\r\033[K%d of %d, %d failed, about %v left  %.50s", done, total, failed, left.Round(time.Second), r.Name)
 	}
 }
 

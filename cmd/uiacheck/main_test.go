@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -139,7 +141,7 @@ func TestStatus(t *testing.T) {
 	const sameSession = "^uia/(sessions-differ|no-auth-is-401)$" // a failure at the level should
 	status, stdout, _ = check(t, "-url", right, "-run", sameSession)
 	require.Equal(t, exitPassed, status, stdout)
-	require.Contains(t, stdout, "FAILED should  uia/sessions-differ")
+	require.Contains(t, stdout, "\nuia/sessions-differ (should)\n")
 	status, _, _ = check(t, "-url", right, "-run", sameSession, "-strict")
 	require.Equal(t, exitFailed, status)
 	status, _, _ = check(t, "-url", right, "-run", sameSession, "-strict", "-levels", "must,client")
@@ -149,9 +151,9 @@ func TestStatus(t *testing.T) {
 	status, stdout, _ = check(t, "-url", wrong, "-run", firstLeg)
 	require.Equal(t, exitFailed, status)
 	for _, part := range []string{
-		"FAILED must    uia/no-auth-is-401",
+		"\nuia/no-auth-is-401 (must)\n",
 		"The homeserver returns an HTTP 401 response, with a JSON body, as follows:", // the sentence
-		"status 200, want 401", "flows is absent, want a value of type array",        // the expectation
+		"status 200, expected 401", `member "flows" is missing, expected a list`,     // the expectation
 		"POST /_matrix/client/v3/register", "200 OK", // request and answer
 	} {
 		require.Contains(t, stdout, part)
@@ -176,7 +178,7 @@ func TestRedirect(t *testing.T) {
 	})
 	status, stdout, _ := check(t, "-url", url+"/matrix/", "-run", "^register/old-versions", "-strict")
 	require.Equal(t, exitFailed, status)
-	require.Contains(t, stdout, "status 308, want 200")
+	require.Contains(t, stdout, "status 308, expected 200")
 	require.Zero(t, elsewhere.Load())
 }
 
@@ -219,10 +221,47 @@ func TestList(t *testing.T) {
 	require.Equal(t, 2*3, strings.Count(stdout, "\n"), stdout)
 }
 
+// The description is whole: the levels, the exit statuses, what a run does, every flag,
+// and three examples that are right.
+func TestHelp(t *testing.T) {
+	status, stdout, stderr := check(t, "-h")
+	require.Equal(t, exitPassed, status)
+	require.Empty(t, stderr)
+	require.NotContains(t, stdout, "{")
+	for _, part := range []string{
+		"must", "should", "client", "  0  ", "  1  ", "  2  ", fmt.Sprintf("about %d accounts", uiatest.Accounts), "-guesses", "-html",
+	} {
+		require.Contains(t, stdout, part)
+	}
+	tokens := 0
+	for _, c := range uiatest.Cases() {
+		tokens += c.Tokens
+	}
+	require.Contains(t, stdout, fmt.Sprintf("take %d of one use each", tokens))
+	examples := regexp.MustCompile(`(?m)^  uiacheck (-.*)$`).FindAllStringSubmatch(stdout, -1)
+	require.Len(t, examples, 3)
+	for _, example := range examples {
+		args := strings.Fields(strings.ReplaceAll(strings.TrimSuffix(example[1], " >report.html"), "'", ""))
+		_, err := parseFlags(args, io.Discard)
+		require.NoError(t, err, "%q", args)
+	}
+}
+
+// The time that is left is told by how it went so far.
+func TestTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		report := progress(&out, time.Now())
+		<-time.After(20 * time.Second)
+		report(10, 40, uiatest.Report{Case: uiatest.Case{Name: "uia/x"}, Outcome: uiatest.Failed})
+		require.Equal(t, "\r\033[K10 of 40, 1 failed, about 1m0s left  uia/x", out.String())
+	})
+}
+
 func TestProgress(t *testing.T) {
 	var out, errs bytes.Buffer
 	run(t.Context(), []string{"-url", serve(t, homeserver), "-run", "uia/no-auth|closed/"}, &out, &errs, true)
-	require.Contains(t, errs.String(), "\r\033[K1 of 5, 0 failed  uia/no-auth-is-401")
+	require.Contains(t, errs.String(), "\r\033[K1 of 5, 0 failed, about 0s left  uia/no-auth-is-401")
 	require.True(t, strings.HasSuffix(errs.String(), "\r\033[K"), "nothing of it is left")
 }
 
@@ -241,12 +280,12 @@ func TestInterrupt(t *testing.T) {
 func TestBadFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"-url", "http://x", "more"}, {"-url", "http://x", "-run", "("}, {"-url", "http://x", "-levels", "may"},
-		{"-url", "http://x", "-json", "-junit"}, {"-url", "http://x", "-rate", "0"}, {"-url", "http://x", "-timeout", "-1s"},
+		{"-url", "http://x", "-json", "-junit"}, {"-url", "http://x", "-json", "-html"}, {"-url", "http://x", "-guesses", "0"}, {"-url", "http://x", "-rate", "0"}, {"-url", "http://x", "-timeout", "-1s"},
 		{"-url", "http://x", "-run", "nothing is called so"}, {"-unknown"}, {"-url", "http://x", "-lacks", "everything"}, {"-url", "ftp://x"},
 		{"-url", "http://x?a=b"},
 	} {
 		status, _, stderr := check(t, args...)
 		require.Equal(t, exitBroken, status, "%q", args)
-		require.NotEmpty(t, stderr, "%q", args)
+		require.Equal(t, 1, strings.Count(stderr, "\n"), "%q: %s", args, stderr)
 	}
 }

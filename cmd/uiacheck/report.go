@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"slices"
@@ -16,155 +15,175 @@ import (
 type result struct {
 	URL     string
 	Reports []uiatest.Report
+	Began   time.Time
 	Took    time.Duration
 	Error   error // why the run ended early; nil if it did not
 }
 
-// count returns how many cases of a level, or of every level if it is empty, ended so.
-func (r *result) count(outcome uiatest.Outcome, level uiatest.Level) (n int) {
-	for _, report := range r.Reports {
-		if report.Outcome == outcome && (level == "" || report.Level == level) {
-			n++
+// area is what became of the cases of one area, or of all.
+type area struct {
+	Name          string
+	Reports       []uiatest.Report
+	Levels        []tally
+	Passed        int
+	Failed        int
+	NotApplicable int
+}
+
+// tally is how the cases of one level ended.
+type tally struct {
+	Level  uiatest.Level
+	Passed int
+	Failed int
+}
+
+// newArea counts.
+func newArea(name string, reports []uiatest.Report) area {
+	a := area{Name: name, Reports: reports}
+	for _, level := range []uiatest.Level{uiatest.Must, uiatest.Should, uiatest.Client} {
+		t := tally{Level: level}
+		for _, r := range reports {
+			switch {
+			case r.Level != level:
+			case r.Outcome == uiatest.Passed:
+				t.Passed++
+			case r.Outcome == uiatest.Failed:
+				t.Failed++
+			default:
+				a.NotApplicable++
+			}
+		}
+		a.Passed += t.Passed
+		a.Failed += t.Failed
+		a.Levels = append(a.Levels, t)
+	}
+	return a
+}
+
+// failed returns how many cases of a level have failed.
+func (a *area) failed(level uiatest.Level) (n int) {
+	for _, t := range a.Levels {
+		if t.Level == level {
+			n += t.Failed
 		}
 	}
 	return n
 }
 
-// areas returns the areas of the run with their reports.
-func (r *result) areas() (out []*result, names []string) {
-	for _, area := range uiatest.Areas() {
-		in := slices.DeleteFunc(slices.Clone(r.Reports), func(r uiatest.Report) bool { return r.Area != area })
-		if len(in) > 0 {
-			out, names = append(out, &result{Reports: in}), append(names, area)
-		}
-	}
-	return out, names
+// Failures are the cases that have failed.
+func (a area) Failures() []uiatest.Report {
+	return slices.DeleteFunc(slices.Clone(a.Reports), func(r uiatest.Report) bool { return r.Outcome != uiatest.Failed })
 }
 
-var levels = []uiatest.Level{uiatest.Must, uiatest.Should, uiatest.Client}
+// Total is all areas as one.
+func (r *result) Total() area { return newArea("total", r.Reports) }
 
-// writeText writes a table for each area, and every failure with what it stands on.
-func writeText(w io.Writer, r *result) error {
-	areas, names := r.areas()
-	for i, area := range areas {
-		area.writeTable(w, names[i])
-	}
-	failed := false
-	for _, report := range r.Reports {
-		if report.Outcome == uiatest.Failed {
-			if !failed {
-				fmt.Fprint(w, "What failed, with the sentence that it stands on\n\n")
-			}
-			failed = true
-			fmt.Fprintln(w, report.Explain())
+// Areas are the areas that cases were run of.
+func (r *result) Areas() (out []area) {
+	for _, name := range uiatest.Areas() {
+		in := slices.DeleteFunc(slices.Clone(r.Reports), func(r uiatest.Report) bool { return r.Area != name })
+		if len(in) > 0 {
+			out = append(out, newArea(name, in))
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s: %d passed, %d failed (%d must, %d should, %d client), %d not applicable, in %v\n", r.URL,
-		r.count(uiatest.Passed, ""), r.count(uiatest.Failed, ""), r.count(uiatest.Failed, uiatest.Must), r.count(uiatest.Failed, uiatest.Should),
-		r.count(uiatest.Failed, uiatest.Client), r.count(uiatest.NotApplicable, ""), r.Took.Round(100*time.Millisecond))
+	return out
+}
+
+// reason is why cases are not applicable.
+type reason struct {
+	Why   string
+	Cases []string
+}
+
+// Reasons are why cases are not applicable, those of most cases first.
+func (r *result) Reasons() (out []reason) {
+	for _, report := range r.Reports {
+		if report.Outcome != uiatest.NotApplicable {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o reason) bool { return o.Why == report.Reason })
+		if i < 0 {
+			i = len(out)
+			out = append(out, reason{Why: report.Reason})
+		}
+		out[i].Cases = append(out[i].Cases, report.Name)
+	}
+	slices.SortStableFunc(out, func(a, b reason) int { return len(b.Cases) - len(a.Cases) })
+	return out
+}
+
+// Ended says why the run ended early; empty if it did not.
+func (r *result) Ended() string {
+	if r.Error == nil {
+		return ""
+	}
+	return oneLine(r.Error)
+}
+
+// Duration is how long the run took, as a person says it.
+func (r *result) Duration() string { return r.Took.Round(100 * time.Millisecond).String() }
+
+// writeText writes a summary, every failure with what it stands on, why cases do not
+// apply, and the summary again, for whoever sees only the end.
+func writeText(w io.Writer, r *result) error {
+	out := &strings.Builder{}
+	r.writeSummary(out)
+	for _, a := range r.Areas() {
+		if a.Failed > 0 {
+			fmt.Fprintf(out, "\n== %s: what failed\n", a.Name)
+		}
+		for _, report := range a.Failures() {
+			fmt.Fprintf(out, "\n%s", report.Explain())
+		}
+	}
+	if reasons := r.Reasons(); len(reasons) > 0 {
+		fmt.Fprint(out, "\n== not applicable\n\n")
+		for _, reason := range reasons {
+			fmt.Fprintf(out, "%5d  %s\n", len(reason.Cases), reason.Why)
+		}
+	}
+	if len(r.Reports) > 1 {
+		fmt.Fprint(out, "\n")
+		r.writeSummary(out)
+	}
+	_, err := io.WriteString(w, out.String())
 	return err
 }
 
-// writeTable writes the table of one area: its levels, the cases that failed, and
-// why others do not apply.
-func (r *result) writeTable(w io.Writer, area string) {
-	fmt.Fprintf(w, "%-10s %8s %8s %16s\n", area, "passed", "failed", "not applicable")
-	for _, level := range levels {
-		passed, failed, not := r.count(uiatest.Passed, level), r.count(uiatest.Failed, level), r.count(uiatest.NotApplicable, level)
-		if passed+failed+not > 0 {
-			fmt.Fprintf(w, "  %-8s %8d %8d %16d\n", level, passed, failed, not)
-		}
+// writeSummary writes a table of the areas.
+func (r *result) writeSummary(w io.Writer) {
+	total := r.Total()
+	fmt.Fprintf(w, "%-10s %6s %6s %7s %8s %8s %16s\n", "", "passed", "failed", "of must", "should", "client", "not applicable")
+	for _, a := range append(r.Areas(), total) {
+		fmt.Fprintf(w, "%-10s %6d %6d %7d %8d %8d %16d\n", a.Name, a.Passed, a.Failed,
+			a.failed(uiatest.Must), a.failed(uiatest.Should), a.failed(uiatest.Client), a.NotApplicable)
 	}
-	reasons := make(map[string]int)
-	for _, report := range r.Reports {
-		switch report.Outcome {
-		case uiatest.Failed:
-			fmt.Fprintf(w, "  FAILED %-6s  %s\n", report.Level, report.Name)
-		case uiatest.NotApplicable:
-			reasons[report.Reason]++
-		}
-	}
-	var lines []string
-	for reason, n := range reasons {
-		lines = append(lines, fmt.Sprintf("  not applicable: %d, %s\n", n, reason))
-	}
-	slices.Sort(lines)
-	fmt.Fprintln(w, strings.Join(lines, ""))
+	fmt.Fprintf(w, "\n%s: %d passed, %d failed (%d must, %d should, %d client), %d not applicable, in %s\n", r.URL,
+		total.Passed, total.Failed, total.failed(uiatest.Must), total.failed(uiatest.Should), total.failed(uiatest.Client),
+		total.NotApplicable, r.Duration())
 }
 
 // writeJSON writes the reports as one JSON object.
 func writeJSON(w io.Writer, r *result) error {
+	type counts struct {
+		Area          string `json:"area,omitempty"`
+		Passed        int    `json:"passed"`
+		Failed        int    `json:"failed"`
+		NotApplicable int    `json:"not_applicable"`
+	}
+	count := func(name string, a area) counts { return counts{name, a.Passed, a.Failed, a.NotApplicable} }
 	out := struct {
-		URL           string           `json:"url"`
-		Passed        int              `json:"passed"`
-		Failed        int              `json:"failed"`
-		NotApplicable int              `json:"not_applicable"`
-		Error         string           `json:"error,omitempty"`
-		Cases         []uiatest.Report `json:"cases"`
-	}{r.URL, r.count(uiatest.Passed, ""), r.count(uiatest.Failed, ""), r.count(uiatest.NotApplicable, ""), "", r.Reports}
-	if r.Error != nil {
-		out.Error = oneLine(r.Error)
+		URL string `json:"url"`
+		counts
+		Error string           `json:"error,omitempty"`
+		Areas []counts         `json:"areas"`
+		Cases []uiatest.Report `json:"cases"`
+	}{URL: r.URL, counts: count("", r.Total()), Error: r.Ended(), Areas: []counts{}, Cases: r.Reports}
+	for _, a := range r.Areas() {
+		out.Areas = append(out.Areas, count(a.Name, a))
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(out)
-}
-
-// junitSuite is an area in JUnit's XML.
-type junitSuite struct {
-	XMLName  xml.Name    `xml:"testsuite"`
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Skipped  int         `xml:"skipped,attr"`
-	Cases    []junitCase `xml:"testcase"`
-}
-
-type junitCase struct {
-	Name    string        `xml:"name,attr"`
-	Class   string        `xml:"classname,attr"`
-	Time    string        `xml:"time,attr"`
-	Failure *junitMessage `xml:"failure"`
-	Skipped *junitMessage `xml:"skipped"`
-}
-
-type junitMessage struct {
-	Message string `xml:"message,attr"`
-	Type    string `xml:"type,attr,omitempty"`
-	Text    string `xml:",chardata"`
-}
-
-// writeJUnit writes the reports for tools that read JUnit's XML.
-func writeJUnit(w io.Writer, r *result) error {
-	var out struct {
-		XMLName xml.Name `xml:"testsuites"`
-		Suites  []junitSuite
-	}
-	areas, names := r.areas()
-	for i, area := range areas {
-		suite := junitSuite{Name: names[i], Tests: len(area.Reports),
-			Failures: area.count(uiatest.Failed, ""), Skipped: area.count(uiatest.NotApplicable, "")}
-		for _, report := range area.Reports {
-			c := junitCase{Name: report.Name, Class: "uiacheck." + names[i], Time: fmt.Sprintf("%.3f", report.Took.Seconds())}
-			switch report.Outcome {
-			case uiatest.Failed:
-				c.Failure = &junitMessage{Message: strings.Join(report.Problems, "; "), Type: string(report.Level), Text: report.Explain()}
-			case uiatest.NotApplicable:
-				c.Skipped = &junitMessage{Message: report.Reason}
-			}
-			suite.Cases = append(suite.Cases, c)
-		}
-		out.Suites = append(out.Suites, suite)
-	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	encoder := xml.NewEncoder(w)
-	encoder.Indent("", "  ")
-	if err := encoder.Encode(out); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
 }
