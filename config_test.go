@@ -2,6 +2,7 @@ package uia_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -22,7 +23,7 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		Secrets:    uia.FixedSecrets([]byte("short"), secret, []byte("short, too")),
 		Limiter:    limiter,
 		SessionTTL: -1,
-		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}},
+		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}, misconfigured{}},
 		Operations: []uia.Operation{
 			{Name: "register", Flows: []uia.Flow{flowT, flowTD, {}, flowT, {"m.nowhere"}, {"m.login.dummy", "m.login.dummy"}}},
 			{Name: "register", Flows: []uia.Flow{flowT}},
@@ -36,13 +37,15 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		"secret 3 of 3 has 10 bytes",
 		"Sessions is required",
 		"Client is required with a Limiter",
-		"cannot be negative",
+		"SessionTTL is negative",
 		"Stages[2] is nil",
 		`two stages are of type "m.login.dummy"`,
 		"Stages[4] has no type",
+		`stage "two mistakes": one`,
+		`stage "two mistakes": two`,
 		`two operations are named "register"`,
 		`operation "register": `,
-		"flow 2 is empty",
+		`operation "register": flow 2 is empty`,
 		"[m.login.registration_token] is there twice",
 		"[m.login.registration_token] is the beginning of flow [m.login.registration_token m.login.dummy]",
 		`names the stage "m.nowhere", which is not registered`,
@@ -55,7 +58,17 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	assert.NotContains(t, err.Error(), "secret 2 of 3")
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		assert.True(t, strings.HasPrefix(line, "uia: "), "%q: each line says whose it is", line)
+	}
 }
+
+// misconfigured is a stage that reports two mistakes at once.
+type misconfigured struct{ uia.DummyStage }
+
+func (misconfigured) Type() string { return "two mistakes" }
+
+func (misconfigured) Configured() error { return errors.Join(errors.New("one"), errors.New("two")) }
 
 // A store may forget what is a day old, and no session may outlive that.
 func TestNewRefusesSessionsThatOutliveTheirStore(t *testing.T) {

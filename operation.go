@@ -69,9 +69,7 @@ type operation struct {
 
 func (e *Engine) newOperation(o Operation) (*operation, error) {
 	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("uia: operation %q: "+format, append([]any{o.Name}, args...)...))
-	}
+	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if !validOperationName(o.Name) {
 		mistake("a name is 1 to 32 of the characters a-z 0-9 _")
 	}
@@ -82,9 +80,7 @@ func (e *Engine) newOperation(o Operation) (*operation, error) {
 	for i, f := range o.Flows {
 		o.Flows[i] = slices.Clone(f)
 	}
-	if err := e.checkFlows(o.Flows, o.AnyOrder); err != nil {
-		mistake("%w", err)
-	}
+	mistakes = append(mistakes, e.checkFlows(o.Flows, o.AnyOrder))
 	mayHold := o.FlowsFor != nil && slices.ContainsFunc(e.cfg.Stages, func(s Stage) bool { _, ok := s.(TxStage); return ok })
 	op := &operation{Operation: o, digest: flowsDigest(o.Flows, o.AnyOrder), flowsJSON: encodeFlows(o.Flows)}
 	for _, s := range e.stagesOf(o.Flows) {

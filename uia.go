@@ -64,7 +64,7 @@ const (
 type Engine struct {
 	cfg        Config
 	ring       *keyring.Ring[*seal.Keys]
-	stages     map[string]*stage
+	stages     stageSet
 	operations map[string]*operation
 	observe    func(context.Context, Event)
 	log        *slog.Logger
@@ -74,89 +74,59 @@ type Engine struct {
 	running map[string]chan struct{} // by session key: closed when the run in this process ends
 }
 
-// stage is a Stage with what it can do, asserted once.
-type stage struct {
-	Stage
-	params  ParamsStage
-	opening OpeningStage
-	tx      TxStage
-	sweeper Sweeper
-}
-
 // New returns an Engine, or every mistake in the configuration at once.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{
-		cfg:        cfg,
-		stages:     make(map[string]*stage),
-		operations: make(map[string]*operation),
-		log:        cfg.Logger,
-		now:        cfg.Now,
-		running:    make(map[string]chan struct{}),
+	e := &Engine{cfg: cfg, operations: make(map[string]*operation), running: make(map[string]chan struct{})}
+	e.setDefaults()
+	var m mistakes
+	e.cfg.check(&m)
+	if cfg.Secrets != nil {
+		m.add("Secrets: ", e.checkSecrets())
 	}
-	if e.log == nil {
+	e.stages = newStages(cfg.Stages, &m)
+	e.addOperations(&m)
+	if len(m) > 0 {
+		return nil, errors.Join(m...)
+	}
+	return e, nil
+}
+
+func (e *Engine) setDefaults() {
+	if e.log = e.cfg.Logger; e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
-	if e.now == nil {
+	if e.now = e.cfg.Now; e.now == nil {
 		e.now = time.Now
 	}
-	e.observe = observe.Safely(cfg.Observer, e.log)
+	e.observe = observe.Safely(e.cfg.Observer, e.log)
 	setDefault(&e.cfg.SessionTTL, defaultSessionTTL)
 	setDefault(&e.cfg.LeaseTTL, defaultLeaseTTL)
 	setDefault(&e.cfg.MaxBody, defaultMaxBody)
+}
 
-	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("uia: "+format, args...))
-	}
+// check finds the mistakes that need nothing but the Config.
+func (cfg *Config) check(m *mistakes) {
 	if cfg.Secrets == nil {
-		mistake("Secrets is required")
-	} else if err := e.checkSecrets(); err != nil {
-		mistake("Secrets: %w", err)
+		m.addf("Secrets is required")
 	}
 	if cfg.Sessions == nil {
-		mistake("Sessions is required")
+		m.addf("Sessions is required")
 	}
 	if cfg.Limiter != nil && cfg.Client == nil {
-		mistake("Client is required with a Limiter")
+		m.addf("Client is required with a Limiter")
 	}
-	if e.cfg.SessionTTL < 0 || e.cfg.LeaseTTL < 0 || e.cfg.MaxBody < 0 {
-		mistake("SessionTTL, LeaseTTL and MaxBody cannot be negative")
+	if cfg.SessionTTL < 0 {
+		m.addf("SessionTTL is negative")
 	}
 	if cfg.SessionTTL > maxSessionTTL {
-		mistake("SessionTTL is more than %v", maxSessionTTL)
+		m.addf("SessionTTL is more than %v", maxSessionTTL)
 	}
-	for i, s := range cfg.Stages {
-		switch {
-		case s == nil:
-			mistake("Stages[%d] is nil", i)
-		case s.Type() == "":
-			mistake("Stages[%d] has no type", i)
-		case e.stages[s.Type()] != nil:
-			mistake("two stages are of type %q", s.Type())
-		default:
-			e.stages[s.Type()] = newStage(s)
-			if c, ok := s.(ConfiguredStage); ok {
-				if err := c.Configured(); err != nil {
-					mistake("stage %q: %w", s.Type(), err)
-				}
-			}
-		}
+	if cfg.LeaseTTL < 0 {
+		m.addf("LeaseTTL is negative")
 	}
-	for _, o := range cfg.Operations {
-		if e.operations[o.Name] != nil {
-			mistake("two operations are named %q", o.Name)
-			continue
-		}
-		op, err := e.newOperation(o)
-		if err != nil {
-			mistakes = append(mistakes, err)
-		}
-		e.operations[o.Name] = op
+	if cfg.MaxBody < 0 {
+		m.addf("MaxBody is negative")
 	}
-	if err := errors.Join(mistakes...); err != nil {
-		return nil, err
-	}
-	return e, nil
 }
 
 // checkSecrets asks for the secrets once, so that a source that does not work is noticed
@@ -169,19 +139,22 @@ func (e *Engine) checkSecrets() error {
 	return err
 }
 
+func (e *Engine) addOperations(m *mistakes) {
+	for _, o := range e.cfg.Operations {
+		if e.operations[o.Name] != nil {
+			m.addf("two operations are named %q", o.Name)
+			continue
+		}
+		op, err := e.newOperation(o)
+		m.add(fmt.Sprintf("operation %q: ", o.Name), err)
+		e.operations[o.Name] = op
+	}
+}
+
 func setDefault[T time.Duration | int64](v *T, to T) {
 	if *v == 0 {
 		*v = to
 	}
-}
-
-func newStage(s Stage) *stage {
-	out := &stage{Stage: s}
-	out.params, _ = s.(ParamsStage)
-	out.opening, _ = s.(OpeningStage)
-	out.tx, _ = s.(TxStage)
-	out.sweeper, _ = s.(Sweeper)
-	return out
 }
 
 // Stage returns the stage of this auth type, nil if the engine has none.

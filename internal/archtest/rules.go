@@ -18,11 +18,12 @@ var imports = map[string][]string{
 	// Leaves.
 	"form":               {},
 	"internal/canonical": {},
+	"internal/keyring":   {},
 	"internal/observe":   {},
 	"internal/seal":      {aead},
 	"internal/wire":      {spec},
 
-	".": {"form", "internal/canonical", "internal/observe", "internal/seal", "internal/wire", spec},
+	".": {"form", "internal/canonical", "internal/keyring", "internal/observe", "internal/seal", "internal/wire", spec},
 
 	// Stores and limiters.
 	"limit":    {"."},
@@ -31,9 +32,9 @@ var imports = map[string][]string{
 
 	// Handlers and stages.
 	"fallback": {".", "form", "internal/wire", spec},
-	"stages":   {".", "fallback", "form", "internal/wire", spec},
+	"stages":   {".", "fallback", "form", "internal/keyring", "internal/wire", spec},
 	"register": {".", "internal/wire", spec},
-	"admin":    {".", "internal/observe", "internal/wire", "register", spec},
+	"admin":    {".", "internal/keyring", "internal/observe", "internal/wire", "register", spec},
 	"gateway":  {".", "admin", "internal/wire", "register", spec, aead},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},

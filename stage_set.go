@@ -1,0 +1,44 @@
+package uia
+
+import "fmt"
+
+// stageSet is the stages of an engine, by auth type.
+type stageSet map[string]*stage
+
+// stage is a Stage with what it can do, asserted once.
+type stage struct {
+	Stage
+	params  ParamsStage
+	opening OpeningStage
+	tx      TxStage
+	sweeper Sweeper
+}
+
+func newStages(list []Stage, m *mistakes) stageSet {
+	set := make(stageSet, len(list))
+	for i, s := range list {
+		switch {
+		case s == nil:
+			m.addf("Stages[%d] is nil", i)
+		case s.Type() == "":
+			m.addf("Stages[%d] has no type", i)
+		case set[s.Type()] != nil:
+			m.addf("two stages are of type %q", s.Type())
+		default:
+			set[s.Type()] = newStage(s)
+			if c, ok := s.(ConfiguredStage); ok {
+				m.add(fmt.Sprintf("stage %q: ", s.Type()), c.Configured())
+			}
+		}
+	}
+	return set
+}
+
+func newStage(s Stage) *stage {
+	out := &stage{Stage: s}
+	out.params, _ = s.(ParamsStage)
+	out.opening, _ = s.(OpeningStage)
+	out.tx, _ = s.(TxStage)
+	out.sweeper, _ = s.(Sweeper)
+	return out
+}
