@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -63,43 +64,50 @@ const maxOpening = 512
 // sends their users back to start again.
 func NewTermsStage(policies ...Policy) (*TermsStage, error) {
 	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("stages: "+format, args...))
-	}
-	t := &TermsStage{policies: policies}
 	var opening []string
 	for i, p := range policies {
-		same := func(version bool) func(Policy) bool {
-			return func(q Policy) bool { return q.ID == p.ID && (!version || q.Version == p.Version) }
-		}
+		mistakes = append(mistakes, p.mistakes(i)...)
+		earlier := policies[:i]
 		switch {
-		case p.ID == "" || p.Version == "" || strings.ContainsAny(p.ID+p.Version, "\n="):
-			mistake("policy %d: it needs an ID and a version, without line breaks and equals signs", i)
-		case slices.ContainsFunc(policies[:i], same(true)):
-			mistake("policy %s has the version %s twice", p.ID, p.Version)
-		case !slices.ContainsFunc(policies[:i], same(false)):
+		case slices.ContainsFunc(earlier, p.sameVersion):
+			mistakes = append(mistakes, fmt.Errorf("stages: policy %s has the version %s twice", p.ID, p.Version))
+		case !slices.ContainsFunc(earlier, p.sameID):
 			opening = append(opening, p.ID+"="+p.Version)
-		}
-		if len(p.Texts) == 0 {
-			mistake("policy %s: it has no texts", p.ID)
-		}
-		for lang, text := range p.Texts {
-			u, err := url.Parse(text.URL)
-			if lang == "" || lang == "version" || text.Name == "" || err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-				mistake("policy %s, language %q: it needs a language code, a name and an absolute http(s) URL", p.ID, lang)
-			}
 		}
 	}
 	if len(policies) == 0 {
-		mistake("there are no policies")
+		mistakes = append(mistakes, errors.New("stages: there are no policies"))
 	}
-	if t.current = strings.Join(opening, "\n"); len(t.current) > maxOpening {
-		mistake("IDs and versions of the policies together exceed %d bytes", maxOpening)
+	current := strings.Join(opening, "\n")
+	if len(current) > maxOpening {
+		mistakes = append(mistakes, fmt.Errorf("stages: IDs and versions of the policies together exceed %d bytes", maxOpening))
 	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	return t, nil
+	return &TermsStage{policies: policies, current: current}, nil
+}
+
+func (p Policy) sameID(q Policy) bool { return q.ID == p.ID }
+
+func (p Policy) sameVersion(q Policy) bool { return q.ID == p.ID && q.Version == p.Version }
+
+// mistakes returns what is wrong with the i-th policy by itself.
+func (p Policy) mistakes(i int) (out []error) {
+	if p.ID == "" || p.Version == "" || strings.ContainsAny(p.ID+p.Version, "\n=") {
+		out = append(out, fmt.Errorf("stages: policy %d: it needs an ID and a version, without line breaks and equals signs", i))
+	}
+	if len(p.Texts) == 0 {
+		out = append(out, fmt.Errorf("stages: policy %s: it has no texts", p.ID))
+	}
+	for _, lang := range slices.Sorted(maps.Keys(p.Texts)) {
+		text := p.Texts[lang]
+		u, err := url.Parse(text.URL)
+		if lang == "" || lang == "version" || text.Name == "" || err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			out = append(out, fmt.Errorf("stages: policy %s, language %q: it needs a language code, a name and an absolute http(s) URL", p.ID, lang))
+		}
+	}
+	return out
 }
 
 // Type returns TermsType.
