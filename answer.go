@@ -32,7 +32,8 @@ type Error struct {
 	// is none.
 	Cause error
 
-	logged bool // the Cause has been logged
+	logged  bool // the Cause has been logged
+	noFlows bool // it is told with "flows": []
 }
 
 // NewError makes an *Error, for example
@@ -56,10 +57,15 @@ func (e *Error) Unwrap() error { return e.Cause }
 
 // MarshalJSON encodes what the client sees of the error.
 func (e *Error) MarshalJSON() ([]byte, error) {
+	var flows *[]Flow
+	if e.noFlows {
+		flows = &[]Flow{}
+	}
 	return json.Marshal(struct {
 		spec.MatrixError
-		RetryAfter int64 `json:"retry_after_ms,omitempty"`
-	}{e.MatrixError, int64((e.RetryAfter + time.Millisecond - 1) / time.Millisecond)})
+		RetryAfter int64   `json:"retry_after_ms,omitempty"`
+		Flows      *[]Flow `json:"flows,omitempty"`
+	}{e.MatrixError, int64((e.RetryAfter + time.Millisecond - 1) / time.Millisecond), flows})
 }
 
 // Challenge is the 401 answer that asks for authentication (Client-Server API,
@@ -212,6 +218,12 @@ func (e *Engine) told(ctx context.Context, err error) error {
 	if c, ok := errors.AsType[*Challenge](err); ok {
 		return c
 	}
+	if open, ok := errors.AsType[*undecided](err); ok {
+		if open.told.Cause != nil {
+			e.log.WarnContext(ctx, "uia: an operation is undecided", "error", open.told.Cause)
+		}
+		return open.told
+	}
 	if known, ok := errors.AsType[*Error](err); ok {
 		if known.Status < 500 || known.Cause == nil || known.logged {
 			return known
@@ -264,4 +276,36 @@ func WriteJSON(w http.ResponseWriter, status int, body any) {
 		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
 	}
 	wire.WriteJSON(w, status, out)
+}
+
+// Refuse returns what the client of this request is told of err, as an *Error or a
+// *Challenge for [Answer], and logs what it is not told. It is for what a host refuses
+// by itself before it calls Authenticate. Nil stays nil.
+func (e *Engine) Refuse(ctx context.Context, r Request, err error) error {
+	if err == nil {
+		return nil
+	}
+	return stopping(r, e.told(ctx, err))
+}
+
+// told is the engine's, for this request: an error other than the challenge stops a
+// client that would otherwise go on by itself.
+func (v *visit) told(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return v.e.Refuse(ctx, v.request, err)
+}
+
+// stopping returns the error as it answers this request. matrix-js-sdk repeats a
+// refused dummy stage without a pause and for ever, whatever the status, unless the
+// error says that there is no flow to go on with.
+func stopping(r Request, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status == http.StatusUnauthorized || !r.hasAuth() {
+		return err
+	}
+	out := *e
+	out.noFlows = true
+	return &out
 }

@@ -74,7 +74,7 @@ func TestAttemptApartCompletes(t *testing.T) {
 	assert.Empty(t, s.Next())
 	assert.True(t, s.Has(uia.TokenType))
 	assert.Zero(t, h.accounts.count(), "the operation is the client's to run")
-	h.post(dict{"auth": dict{"session": id}}).is(t, 200, "")
+	h.post(dict{"username": "alice", "password": "secret", "auth": dict{"session": id}}).is(t, 200, "")
 	assert.Equal(t, 403, status(t, h.attempt(id, "right")), "finished")
 }
 

@@ -21,6 +21,7 @@ type Completion struct {
 }
 
 var errNotAwaited = NewError(http.StatusForbidden, spec.Forbidden("The session does not wait for this stage."))
+var errOver = NewError(http.StatusForbidden, spec.Forbidden("The session is finished."))
 
 // Complete records a stage as completed: the client's next request finds it so
 // (Client-Server API: "Some authentication types may be completed by means other
@@ -100,20 +101,25 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 		return nil, err
 	}
 	t, _, _, err := seal.OpenTicket(keys, id)
-	if err != nil || e.operations[t.Operation] == nil || now.UnixMilli() >= t.Expires {
+	if err != nil || e.operations[t.Operation] == nil {
 		return nil, errUnknownSession
 	}
-	v := &visit{e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}")}
+	v := &visit{
+		e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}"),
+		request: Request{Operation: t.Operation, Subject: t.Subject, Target: t.Target},
+	}
 	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
 	v.s.describe, v.s.anyOrder = v.op.Describe, v.op.AnyOrder
-	if err := v.resume(ctx, id); err != nil {
+	if err := v.resume(ctx, id); errors.Is(err, errPast) {
+		return nil, errUnknownSession
+	} else if err != nil {
 		return nil, err
 	}
 	switch {
 	case v.data.Dead:
 		return nil, errUnknownSession
 	case v.rec.State == Done:
-		return nil, errFinished
+		return nil, errOver
 	}
 	if _, err := v.settleParams(); err != nil && err != errMissingParams {
 		return nil, err

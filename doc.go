@@ -34,7 +34,7 @@
 //     with no sweeper running. A crash while the account is being made leaves the
 //     use visibly in doubt, and [Engine.Recover] resolves it by asking the
 //     homeserver; where accounts live in the same database, one transaction
-//     ([Grant.FinishTx]) removes the doubt.
+//     ([Operation.Tx]) removes the doubt.
 //  3. The guarded operation takes effect once per session. Concurrent and repeated
 //     final requests get the same response.
 //  4. An unauthenticated flood writes nothing. A request that proves nothing costs
@@ -52,11 +52,11 @@
 //
 // They are as good as the database's own. Asynchronous fail-over, PostgreSQL's
 // synchronous_commit=off, or SQLite's synchronous=NORMAL under power loss can undo
-// the last moments before a crash. With FinishTx the account and the use of its
+// the last moments before a crash. With Tx the account and the use of its
 // token are then undone together; without it an account may outlive its use.
 //
 // Promises 1 to 3 lean on the homeserver for one thing: it makes at most one
-// account per [Session.Key], by a unique index. Without FinishTx it must also be
+// account per [Session.Key], by a unique index. Without Tx it must also be
 // able to tell what became of a key ([Operation.Resolve]).
 //
 // A session ID is a capability for as long as the session lasts: whoever has one

@@ -112,7 +112,12 @@ func TestEventsOfFailures(t *testing.T) {
 }
 
 func TestSpentIsToldAfterTheCommit(t *testing.T) {
-	h, w := watched(t, nil)
+	var store *txTap
+	h, w := watched(t, func(c *uia.Config) {
+		store = &txTap{Store: c.Sessions.(uia.Store)}
+		c.Sessions, c.Stages[0] = store, &uia.TokenStage{Store: store}
+		c.Operations[0].Tx = true
+	})
 	h.token("abc", 3)
 	errLost := errors.New("the connection is gone")
 	register := func(username string, inTx func(context.Context, func(context.Context) error) error) error {
@@ -125,7 +130,8 @@ func TestSpentIsToldAfterTheCommit(t *testing.T) {
 		grant, err := h.engine.Authenticate(t.Context(), req)
 		require.NoError(t, err)
 		w.kinds()
-		_, err = grant.FinishTx(t.Context(), inTx, h.accounts.create)
+		store.inTx = inTx
+		_, err = grant.Finish(t.Context(), h.accounts.create)
 		return err
 	}
 

@@ -58,8 +58,8 @@ func begins(f Flow, completed []string, anyOrder bool) bool {
 	return true
 }
 
-// complete reports whether one of the flows has been completed.
-func complete(flows []Flow, completed []string, anyOrder bool) bool {
+// flowDone reports whether one of the flows has been completed.
+func flowDone(flows []Flow, completed []string, anyOrder bool) bool {
 	return slices.ContainsFunc(flows, func(f Flow) bool {
 		return len(f) == len(completed) && begins(f, completed, anyOrder)
 	})
@@ -76,6 +76,19 @@ func isNext(flows []Flow, completed []string, anyOrder bool, typ string) bool {
 		}
 		return f[len(completed)] == typ
 	})
+}
+
+// nextStages returns the stages that may be attempted after the completed ones, each
+// once, in the order of the flows.
+func nextStages(flows []Flow, completed []string, anyOrder bool) (out []string) {
+	for _, f := range flows {
+		for _, typ := range f {
+			if !slices.Contains(out, typ) && isNext(flows, completed, anyOrder, typ) {
+				out = append(out, typ)
+			}
+		}
+	}
+	return out
 }
 
 func flowsDigest(flows []Flow, anyOrder bool) []byte {

@@ -10,21 +10,6 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
-const (
-	// maxWait is how long a final request waits for another one of its session.
-	maxWait = 30 * time.Second
-	// The owner of a lease may be in another process, which is asked at growing
-	// intervals.
-	minPoll = 50 * time.Millisecond
-	maxPoll = 500 * time.Millisecond
-)
-
-var errBusy = &Error{
-	Status:      http.StatusServiceUnavailable,
-	MatrixError: spec.Unknown("Another request of this session is being processed."),
-	RetryAfter:  5 * time.Second,
-}
-
 // Effect is what an operation has done.
 type Effect struct {
 	// UserID is the account that the operation was for. Required if a stage set
@@ -33,24 +18,61 @@ type Effect struct {
 	UserID string
 	// Body is the response, encoded with encoding/json; nil means {}.
 	Body any
+	// After is called once what the operation has done is certain: with Operation.Tx
+	// after the commit. It is called at most once for each run that took effect, in
+	// the process that ran it, before the client is answered; not after a crash. Its
+	// context ends after 15 seconds. Nil for nothing.
+	After func(context.Context)
 }
 
 // Operate is a guarded operation. It returns an *Error if it did not take effect
 // and never will: the client is told, the session stays complete and the client
 // may try again. Any other error means that it may have taken effect; the client
-// gets a 500, what the stages set aside stays in doubt, and either another request
-// of the session runs the operation again or Recover asks Resolve.
+// gets a 500, or what [Undecided] says, what the stages set aside stays in doubt, and
+// either another request of the session runs the operation again or Recover asks
+// Resolve.
 //
 // It must take effect at most once for each Session.Key, by a unique index on what
 // it makes: a second run under a key that has succeeded returns what the first one
-// made. Its context ends before the lease does, and is not cancelled when the
-// client hangs up.
+// made. With Operation.Tx no index is needed. Its context ends before the lease
+// does, and is not cancelled when the client hangs up.
 type Operate = func(ctx context.Context, s *Session) (Effect, error)
+
+// Undecided returns the error of an operation that does not know yet whether it has
+// taken effect: the client is told this error, with its RetryAfter, and what the
+// stages set aside stays in doubt. A status of 429 or 503 fits. The client's next
+// request runs the operation again.
+func Undecided(told *Error) error { return &undecided{told} }
+
+type undecided struct{ told *Error }
+
+func (u *undecided) Error() string { return "uia: undecided: " + u.told.Error() }
+
+// Unwrap leaves the *Error out: that would say that the operation did not take effect.
+func (u *undecided) Unwrap() error { return u.told.Cause }
+
+// NotMade returns the error of an operation that has seen to it by itself that no
+// earlier run of its session took effect, nor ever will: by a row that a run with a
+// lower Session.Run may not change, for example. The client is told this error, the
+// session leaves its doubt behind, and the client may try again with other
+// parameters. A plain *Error in a session that is in doubt asks Resolve instead, and
+// if that says that nothing happened the session is over.
+func NotMade(told *Error) error { return &notMade{told} }
+
+type notMade struct{ told *Error }
+
+func (n *notMade) Error() string { return n.told.Error() }
+func (n *notMade) Unwrap() error { return n.told }
+
+var errBusy = &Error{
+	Status:      http.StatusServiceUnavailable,
+	MatrixError: spec.Unknown("Another request of this session is being processed."),
+	RetryAfter:  5 * time.Second,
+}
 
 // Grant says that a request is authenticated. Its Finish must be called, once.
 type Grant struct {
 	v        *visit
-	owned    bool            // this request has leased the session
 	response json.RawMessage // of a finished session
 	used     bool
 }
@@ -59,119 +81,73 @@ type Grant struct {
 func (g *Grant) Session() *Session { return g.v.s }
 
 // Finish runs the operation once per session and returns its response: concurrent
-// and repeated final requests get the same one, and run is not called for them. If
-// another request is at it, Finish waits, at most 30 seconds, and if that run has
-// failed it runs the operation for this request.
+// and repeated final requests of the client get the same one, and operate is not
+// called for them. If another request is at it, Finish waits, at most 30 seconds,
+// and if that run has failed it runs the operation for this request.
+//
+// With [Operation.Tx] everything happens in one transaction: what operate writes,
+// what the stages spend and the session's record are committed together or not at
+// all, so that no crash leaves a doubt. The context carries the transaction, operate
+// may be called more than once, and any error of it rolls back.
 //
 // The error is an *Error or a *Challenge.
-func (g *Grant) Finish(ctx context.Context, run Operate) (json.RawMessage, error) {
-	return g.finish(ctx, nil, run)
-}
-
-// FinishTx is Finish with everything in one transaction: what run writes, what the
-// stages spend and the session's record are committed together or not at all, so
-// that no crash leaves a doubt. inTx runs a function in a transaction of the store
-// that is Config.Sessions, which the context carries (sqlstore's InTx), perhaps
-// more than once. Any error of run rolls back. The Operation's Resolve can be
-// [NotDone].
-func (g *Grant) FinishTx(ctx context.Context, inTx func(context.Context, func(context.Context) error) error, run Operate) (json.RawMessage, error) {
-	return g.finish(ctx, inTx, run)
-}
-
-func (g *Grant) finish(ctx context.Context, inTx func(context.Context, func(context.Context) error) error, run Operate) (json.RawMessage, error) {
+func (g *Grant) Finish(ctx context.Context, operate Operate) (json.RawMessage, error) {
 	if g.used {
-		return nil, g.v.e.told(ctx, errors.New("uia: Finish was called twice"))
+		return nil, g.v.told(ctx, errors.New("uia: Finish was called twice"))
 	}
 	g.used = true
 	if g.response != nil {
 		return g.response, nil
 	}
-	response, err := g.takeTurn(ctx, &turn{visit: g.v, inTx: inTx, run: run})
-	return response, g.v.e.told(ctx, err)
+	response, err := g.takeTurn(ctx, &run{visit: g.v, operate: operate})
+	return response, g.v.told(ctx, err)
 }
 
 // takeTurn waits until the session is finished or this request's to run.
-func (g *Grant) takeTurn(ctx context.Context, t *turn) (json.RawMessage, error) {
-	v, pause := g.v, minPoll
+func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
+	v := g.v
 	timeout := time.NewTimer(maxWait)
 	defer timeout.Stop()
 	for {
-		switch {
-		case g.owned:
-			response, err := t.take(ctx)
+		if v.owned {
+			response, err := r.take(ctx)
 			if !errors.Is(err, errOvertaken) {
 				return response, err
 			}
-			g.owned = false
-			t.giveUp(ctx)
-		case v.rec.State == Done:
-			if v.data.Response != nil {
-				return v.data.Response, nil
-			}
-			_, err := v.replay()
-			return nil, err
-		case v.rec.State == Running && v.e.now().Before(v.rec.LeaseEnd):
-			if err := v.wait(ctx, timeout, &pause); err != nil {
+			r.giveUp(ctx)
+			if err := v.loadRecord(ctx); err != nil {
 				return nil, err
 			}
+		}
+		switch {
+		case v.rec.State == Done:
+			again, err := v.replay(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return again.response, nil
+		case v.running():
+			if !v.sameClient() { // another client of the session was faster
+				return nil, v.challenge(ctx, nil)
+			}
+			if err := v.await(ctx, timeout); err != nil {
+				return nil, err
+			}
+			continue
 		case v.rec.Revision == 0:
 			return nil, errUnknownSession // it ended while we waited
-		case !complete(v.flows, v.s.Completed, v.op.AnyOrder):
+		case !flowDone(v.flows, v.s.Completed, v.op.AnyOrder):
 			return nil, v.challenge(ctx, errLostStage)
-		default:
-			err := v.takeLease(ctx)
-			if g.owned = err == nil; err != nil && !errors.Is(err, ErrConflict) {
+		}
+		if _, err := v.settleParams(); err != nil {
+			return nil, err
+		}
+		if err := v.takeLease(ctx); errors.Is(err, ErrConflict) {
+			if err := v.loadRecord(ctx); err != nil {
 				return nil, err
 			}
-			if g.owned {
-				continue
-			}
-		}
-		if err := v.loadRecord(ctx); err != nil {
+		} else if err != nil {
 			return nil, err
 		}
-		if err := v.resettle(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// wait returns when the record may have changed.
-func (v *visit) wait(ctx context.Context, timeout *time.Timer, pause *time.Duration) error {
-	v.e.mu.Lock()
-	here := v.e.running[v.s.Key] // nil, which blocks for ever, if the owner is elsewhere
-	v.e.mu.Unlock()
-	var elsewhere <-chan time.Time
-	if here == nil {
-		poll := time.NewTimer(*pause)
-		defer poll.Stop()
-		elsewhere = poll.C
-		*pause = min(2**pause, maxPoll)
-	}
-	select {
-	case <-here:
-	case <-elsewhere:
-	case <-timeout.C:
-		return errBusy
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
-// enter tells the waiting requests of this process that the run is here. They are
-// woken by the function it returns.
-func (e *Engine) enter(key string) (leave func()) {
-	done := make(chan struct{})
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.running[key] = done
-	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.running[key] == done { // else another request has taken the session over
-			delete(e.running, key)
-		}
-		close(done)
 	}
 }

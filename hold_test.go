@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +41,7 @@ func TestAbandonedSessionGivesItsUseBack(t *testing.T) {
 		h.token("abc", 1)
 		h.token("def", 1)
 		session, final := h.ready(flowTD, "alice", "abc")
-		wait(t, 10*time.Minute-time.Millisecond)
+		wait(t, uia.DefaultHoldTTL-time.Millisecond)
 		a := h.register("bob", "abc")
 		assert.Equal(t, "M_UNAUTHORIZED", a.errcode(), a.Body)
 		wait(t, time.Millisecond)
@@ -61,26 +62,49 @@ func TestAbandonedSessionGivesItsUseBack(t *testing.T) {
 	})
 }
 
-// The same when the operation was refused, and the session left for good.
-func TestAbandonedRefusalGivesItsUseBack(t *testing.T) {
-	bothFlows(t, func(t *testing.T, flow uia.Flow) {
-		synctest.Test(t, func(t *testing.T) {
-			h := newHomeserver(t, setup{flows: []uia.Flow{flow}})
-			h.token("abc", 1)
-			_, final := h.ready(flow, "alice", "abc")
-			h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
-				return uia.Effect{}, &uia.Error{Status: 400}
-			}
-			wait(t, 9*time.Minute)
-			require.Equal(t, 400, h.post(final).Status)
-			h.operate = h.accounts.create
-			wait(t, 10*time.Minute-time.Millisecond)
-			require.Equal(t, 401, h.register("bob", "abc").Status)
-			wait(t, time.Millisecond)
-			require.Equal(t, 200, h.register("bob", "abc").Status)
-			h.oneAccount("abc")
+// A refusal lets go of the use at once, for a session that may be left for good; and
+// it stays the session's until somebody needs it.
+func TestRefusalLetsGo(t *testing.T) {
+	refusal := func() error { return uia.NewError(400, spec.UserInUse("taken")) }
+	for _, by := range []string{"operation", "check"} {
+		t.Run(by, func(t *testing.T) {
+			bothFlows(t, func(t *testing.T, flow uia.Flow) {
+				for _, again := range []string{"a new session", "the same session"} {
+					t.Run(again, func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							checks := false
+							h := newHomeserver(t, setup{flows: []uia.Flow{flow}, change: func(c *uia.Config) {
+								c.Operations[0].Check = func(context.Context, *uia.Session) error {
+									if checks {
+										return refusal()
+									}
+									return nil
+								}
+							}})
+							h.token("abc", 1)
+							session, final := h.ready(flow, "alice", "abc")
+							if by == "check" && len(flow) == 1 {
+								return // it is refused before anything is held
+							}
+							checks = by == "check"
+							h.operate = func(context.Context, *uia.Session) (uia.Effect, error) { return uia.Effect{}, refusal() }
+							h.post(with(dict{"username": "alice2"}, final["auth"].(dict))).is(t, 400, "M_USER_IN_USE")
+							checks, h.operate = false, h.accounts.create
+							if again == "the same session" {
+								h.post(with(dict{"username": "mended"}, final["auth"].(dict))).is(t, 200, "")
+							} else {
+								require.Equal(t, 200, h.register("bob", "abc").Status)
+								a := h.post(final)
+								assert.Equal(t, 401, a.Status, "the use is bob's: %s", a.Body)
+								assert.Equal(t, session, a.session())
+							}
+							h.oneAccount("abc")
+						})
+					})
+				}
+			})
 		})
-	})
+	}
 }
 
 func TestLapsedHoldThatNobodyTookStillFinishes(t *testing.T) {
@@ -128,17 +152,17 @@ func TestHoldIsRenewed(t *testing.T) {
 		session, final := h.ready(flowTD, "alice", "abc")
 		poll := dict{"auth": dict{"session": session}}
 		before := n.writes.Load()
-		wait(t, 5*time.Minute-time.Millisecond)
+		wait(t, uia.DefaultHoldTTL/2-time.Millisecond)
 		require.Equal(t, []string{uia.TokenType}, h.post(poll).completed())
 		assert.Equal(t, before, n.writes.Load(), "more than half is left")
 		wait(t, 2*time.Millisecond)
 		require.Equal(t, []string{uia.TokenType}, h.post(poll).completed())
 		assert.Equal(t, before+2, n.writes.Load(), "the hold, and the record that says until when")
-		for range 25 { // every two minutes
-			wait(t, 2*time.Minute)
+		for range 25 { // every two seconds, as Element does
+			wait(t, 2*time.Second)
 			require.Equal(t, []string{uia.TokenType}, h.post(poll).completed())
 		}
-		assert.LessOrEqual(t, n.writes.Load(), before+2+2*25/3)
+		assert.LessOrEqual(t, n.writes.Load(), before+2+2*4)
 		bob := h.register("bob", "abc")
 		assert.Equal(t, "M_UNAUTHORIZED", bob.errcode(), bob.Body)
 		assert.Equal(t, 200, h.post(final).Status)
@@ -163,12 +187,14 @@ func TestSessionTTL(t *testing.T) {
 			a := h.post(late)
 			assert.Equal(t, 200, a.Status, a.Body)
 			wait(t, time.Millisecond)
-			a = h.post(late)
-			assert.Equal(t, 400, a.Status, "not even to tell the response again: %s", a.Body)
+			assert.Equal(t, a.Body, h.post(late).Body, "the response is told again as long as it is kept")
 			wait(t, time.Minute)
-			a = h.post(inTime)
-			assert.Equal(t, 400, a.Status)
-			assert.Equal(t, "M_UNKNOWN", a.errcode())
+			// Whatever had been completed, the session is as if none had been sent.
+			fresh := h.post(inTime)
+			fresh.challenges(t, "flows", "params", "session")
+			assert.NotEqual(t, inTime["auth"].(dict)["session"], fresh.session())
+			wait(t, 5*time.Minute)
+			h.post(late).is(t, 400, "M_USER_IN_USE") // as a first request with these parameters
 			assert.Equal(t, 1, h.accounts.count())
 		})
 	}

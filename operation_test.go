@@ -97,9 +97,12 @@ func TestFlowsFor(t *testing.T) {
 
 	a = del("@a:test", dict{})
 	assert.Equal(t, []any{dict{"stages": []any{"m.login.password"}}}, a.JSON["flows"])
-	flows = []uia.Flow{{"second"}} // the session keeps what it was opened with
+	flows = []uia.Flow{{"second"}, {"m.login.password"}} // the session keeps what it was opened with
 	again := del("@a:test", dict{"auth": dict{"session": a.session()}})
 	assert.Equal(t, a.JSON["flows"], again.JSON["flows"])
+	flows = []uia.Flow{{"second"}} // and ends with a flow that is not offered any more
+	del("@a:test", dict{"auth": dict{"session": a.session()}}).is(t, 400, "M_UNKNOWN")
+	flows = []uia.Flow{{"m.login.password"}}
 	del("@a:test", dict{"auth": submitPassword(a.session(), "right")}).is(t, 200, "")
 
 	problem = uia.NewError(403, spec.Forbidden("You have no way to authenticate."))
@@ -107,7 +110,11 @@ func TestFlowsFor(t *testing.T) {
 	problem = errors.New("directory down")
 	del("@a:test", dict{}).is(t, 500, "M_UNKNOWN")
 	problem = nil
-	for _, wrong := range [][]uia.Flow{nil, {}, {{}}, {{"m.nowhere"}}, {{"first"}, {"first", "second"}}} {
+	for _, none := range [][]uia.Flow{nil, {}} {
+		flows = none
+		del("@a:test", dict{}).is(t, 403, "M_FORBIDDEN")
+	}
+	for _, wrong := range [][]uia.Flow{{{}}, {{"m.nowhere"}}, {{"first"}, {"first", "second"}}} {
 		flows = wrong
 		del("@a:test", dict{}).is(t, 500, "M_UNKNOWN")
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"time"
 )
 
 // sweepBatch bounds what one Recover decides or removes of each kind.
@@ -21,11 +21,14 @@ type RecoverReport struct {
 // Recover decides what crashed, timed-out and failed runs have left in doubt: it
 // asks Operation.Resolve about everything that has been pinned for longer than a
 // lease lasts, and spends it or gives it back. It also removes what has expired.
-// Call it when the homeserver starts and then every few minutes, in one process or
-// in all of them. Its work is bounded; what it leaves, the next call finds.
+// Call it every few minutes, in one process or in all of them; [Engine.Maintain] does.
+// Right after a crash it finds nothing: what the crash has left is decided by the
+// first call a LeaseTTL later. Its work is bounded; what it leaves, the next call
+// finds.
 //
 // The error joins what could not be done; it never means that a decision was wrong.
 func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
+	e.recovered.Store(e.now().UnixMilli())
 	var report RecoverReport
 	var failures []error
 	for _, s := range e.cfg.Stages {
@@ -42,6 +45,47 @@ func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
 	n, err := e.cfg.Sessions.SweepSessions(ctx, e.now(), sweepBatch)
 	report.Swept += n
 	return report, errors.Join(append(failures, err)...)
+}
+
+// maintenance is how often Maintain calls Recover.
+const maintenance = 5 * time.Minute
+
+// Maintain calls Recover until ctx ends: at once, then when everything that was
+// running at that moment must have ended (LeaseTTL), which is when what a crash has
+// left is decided, and then every five minutes. It logs what fails. A homeserver
+// runs it in a goroutine of its own.
+func (e *Engine) Maintain(ctx context.Context) {
+	for pause := e.cfg.LeaseTTL + time.Second; ; pause = maintenance {
+		report, err := e.Recover(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			e.log.ErrorContext(ctx, "uia: maintenance failed, and goes on", "error", err)
+		}
+		if report.Committed+report.Released+report.Unresolved > 0 {
+			e.log.InfoContext(ctx, "uia: uses were in doubt", "committed", report.Committed, "released", report.Released, "unresolved", report.Unresolved)
+		}
+		next := time.NewTimer(min(pause, maintenance))
+		select {
+		case <-next.C:
+		case <-ctx.Done():
+			next.Stop()
+			return
+		}
+	}
+}
+
+// unrecovered is how long Recover may not be called before a warning is due.
+const unrecovered = time.Hour
+
+// remindOfRecover warns, once an hour at most, if nobody calls Recover: then what a
+// crash leaves in doubt stays so.
+func (e *Engine) remindOfRecover(ctx context.Context) {
+	last, now := e.recovered.Load(), e.now().UnixMilli()
+	if now-last >= unrecovered.Milliseconds() && e.recovered.CompareAndSwap(last, now) {
+		e.log.WarnContext(ctx, "uia: Recover has not been called for an hour: uses of tokens may stay in doubt")
+	}
 }
 
 func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverReport) error {
@@ -69,14 +113,10 @@ func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverRep
 
 // decide settles one claim that is in doubt.
 func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bool, err error) {
-	name := operationOf(c.Key)
-	op := e.operations[name]
-	if op == nil || op.Resolve == nil {
-		return false, fmt.Errorf("operation %q is not configured", name)
-	}
-	// Pin it under a run of our own, so that the run that left it cannot touch
-	// it any more. The runs of requests are even; the odd one above belongs to Recover, and
-	// if several processes recover at once they come to the same decision.
+	// Pin it under a run of our own, so that the run that left it cannot touch it any
+	// more. The runs of requests are even; the odd one above belongs to Recover, and if
+	// several processes recover at once they come to the same decision. What cannot be
+	// decided is young again by this, and keeps nothing else from being looked at.
 	c.Run |= 1
 	c.Now = e.now()
 	if err := st.tx.Begin(ctx, c); err != nil {
@@ -84,6 +124,11 @@ func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bo
 			return false, ErrNotHeld
 		}
 		return false, err
+	}
+	name := operationOf(c.Key)
+	op := e.operations[name]
+	if op == nil || op.Resolve == nil {
+		return false, fmt.Errorf("operation %q is not configured", name)
 	}
 	outcome, err := op.Resolve(ctx, c.Key)
 	if err != nil {
@@ -100,16 +145,4 @@ func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bo
 		e.observe(ctx, ev)
 	}
 	return outcome.Done, err
-}
-
-// charge takes a guess from the client's budget; see Limiter.
-func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
-	if e.cfg.Limiter == nil {
-		return func(bool) {}, nil
-	}
-	settle, err = e.cfg.Limiter.Charge(ctx, client)
-	if _, hit := errors.AsType[*LimitError](err); hit {
-		e.observe(ctx, Event{Kind: EventLimitHit, Client: client})
-	}
-	return settle, err
 }

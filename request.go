@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 
@@ -37,6 +38,16 @@ type Request struct {
 	Client netip.Addr
 	// Body is the request body. The engine does not change it.
 	Body []byte
+}
+
+// hasAuth reports whether the request has an auth member that says something.
+func (r Request) hasAuth() bool {
+	body, err := readObject(r.Body)
+	if err != nil {
+		return false
+	}
+	_, auth := canonical.Without(body, "auth")
+	return len(auth) > len("{}") && string(auth) != "null"
 }
 
 // Caller says which operation a request is for, and who makes it. Its fields are
@@ -79,20 +90,32 @@ func (e *Engine) Request(r *http.Request, c Caller) (Request, error) {
 
 // Serve guards an endpoint: it reads the request, authenticates it, runs the
 // operation as [Grant.Finish] does, and writes the answer.
-func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, run func(context.Context, *Session) (Effect, error)) {
+func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, operate Operate) {
+	status, header, body := e.Run(r, c, operate)
+	maps.Copy(w.Header(), header)
+	WriteJSON(w, status, body)
+}
+
+// Run is [Engine.Serve] for a host whose handlers return their response: the status,
+// further header fields, and a body that encodes with encoding/json.
+func (e *Engine) Run(r *http.Request, c Caller, operate Operate) (status int, header http.Header, body any) {
 	req, err := e.Request(r, c)
-	var body json.RawMessage
-	if err == nil {
-		var g *Grant
-		if g, err = e.Authenticate(r.Context(), req); err == nil {
-			body, err = g.Finish(r.Context(), run)
-		}
-	}
 	if err != nil {
-		WriteError(w, err)
-		return
+		return Answer(e.told(r.Context(), err))
 	}
-	WriteJSON(w, http.StatusOK, body)
+	response, err := e.run(r.Context(), req, operate)
+	if err != nil {
+		return Answer(err)
+	}
+	return http.StatusOK, http.Header{}, response
+}
+
+func (e *Engine) run(ctx context.Context, r Request, operate Operate) (json.RawMessage, error) {
+	g, err := e.Authenticate(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return g.Finish(ctx, operate)
 }
 
 // readObject brings a request body into its canonical form when it comes in: two

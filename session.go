@@ -37,6 +37,12 @@ type Session struct {
 	Completed []string
 	// Expires is when the session ends.
 	Expires time.Time
+	// Run is the number of the run while the operation runs, else zero. Of two runs of
+	// a session the later one has the greater number: what a run writes can be made to
+	// yield to a later one by it.
+	Run int64
+	// Prepared is what Operation.Prepare has returned for this run; nil without it.
+	Prepared any
 	// Now is the time of this request: stages and checks use it and read no clock.
 	Now time.Time
 

@@ -3,7 +3,11 @@ package uia
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"strconv"
 	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
 // Stage is one authentication type: the extension point of the engine. A Stage
@@ -24,13 +28,39 @@ type Stage interface {
 	// An *Error with status 401 says that the attempt failed and may be repeated:
 	// the client gets the challenge again with its errcode and error. An *Error
 	// with another status is answered as it is. Statuses 401 and 403 are charged to
-	// the client's failure budget, others are not. A *Continue asks for another
-	// request. Any other error says that the stage is broken: the client gets a
+	// the client's failure budget, unless the errcode is M_MISSING_PARAM or
+	// M_INVALID_PARAM, which say that nothing was guessed ([MissingMember],
+	// [InvalidMember]); others are not. A *Continue asks for another request. Any other error says that the stage is broken: the client gets a
 	// 500 that says nothing, and the error is logged.
 	//
 	// Attempt must not change anything that would have to be undone if the
 	// completion cannot be recorded: that is what TxStage is for.
 	Attempt(ctx context.Context, s *Session, auth json.RawMessage) (result json.RawMessage, err error)
+}
+
+// MissingMember returns the error of a stage whose auth data lacks a member that the
+// stage needs: the attempt has failed, and nothing was guessed.
+func MissingMember(name string) error {
+	return NewError(http.StatusUnauthorized, spec.MissingParam("The member "+strconv.Quote(name)+" of auth is missing."))
+}
+
+// InvalidMember returns the error of a stage whose auth data has a member of a wrong
+// type or form: the attempt has failed, and nothing was guessed.
+func InvalidMember(name string) error {
+	return NewError(http.StatusUnauthorized, spec.InvalidParam("The member "+strconv.Quote(name)+" of auth is not what it has to be."))
+}
+
+// AuthField decodes a member that a stage cannot do without: it is [Field] for the auth
+// data that [Stage.Attempt] gets, with the errors of [MissingMember] and
+// [InvalidMember]. null counts as missing.
+func AuthField(auth json.RawMessage, name string, into any) error {
+	switch ok, err := Field(auth, name, into); {
+	case err != nil:
+		return InvalidMember(name)
+	case !ok:
+		return MissingMember(name)
+	}
+	return nil
 }
 
 // ParamsStage can be implemented by a Stage that has public parameters, in which
@@ -59,13 +89,37 @@ type ConfiguredStage interface {
 	Configured() error
 }
 
+// FreeStage can be implemented by a Stage that everybody passes, such as
+// m.login.dummy or the acceptance of terms. A session that begins with one costs a
+// database write although nothing has been proved, which New warns of.
+type FreeStage interface {
+	Stage
+	Free()
+}
+
 // TxClaim names what a TxStage has set aside for a session.
 type TxClaim struct {
 	Key    string          // Session.Key
 	Run    int64           // the run in whose name the stage is asked; see Claim.Run
 	Result json.RawMessage // what the stage's Attempt or Hold returned
 	Now    time.Time       // the time of the request
+	Hold   HoldMode        // what Hold is to do; other methods do not look at it
 }
+
+// HoldMode says what [TxStage.Hold] is to do.
+type HoldMode int
+
+// The modes of a hold.
+const (
+	// HoldFirmly keeps the thing for the session for a while. If it is kept for long
+	// enough already, nothing has to be done.
+	HoldFirmly HoldMode = iota
+	// HoldAgain is HoldFirmly for a thing that has been lost since: whatever the
+	// result says, it must be set aside anew.
+	HoldAgain
+	// HoldLoosely keeps the thing for the session only until somebody else needs it.
+	HoldLoosely
+)
 
 // TxStage can be implemented by a Stage that sets something aside, such as one
 // use of a token: the engine then holds it while the client goes on, pins it
@@ -78,10 +132,10 @@ type TxClaim struct {
 type TxStage interface {
 	Stage
 
-	// Hold sets something aside for a while. It is called when an Attempt has
-	// passed, with its result, and again on later requests of the session, so that
-	// it can be renewed. It returns the result to be recorded: c.Result itself if
-	// nothing has changed, and then it should not have cost any I/O.
+	// Hold sets something aside for a while, as c.Hold says. It is called when an
+	// Attempt has passed, with its result, and again on later requests of the session,
+	// so that it can be renewed. It returns the result to be recorded: c.Result itself
+	// if nothing has changed, and then it should not have cost any I/O.
 	//
 	// An *Error, of status 401, says that it is not to be had, or no longer: the
 	// stage is not completed, or is completed no more.
@@ -95,7 +149,7 @@ type TxStage interface {
 	// transaction of the operation, and more than once if that is repeated.
 	Commit(ctx context.Context, c TxClaim, userID string) error
 
-	// Rollback makes what is pinned held again.
+	// Rollback makes what is pinned held again, loosely.
 	Rollback(ctx context.Context, c TxClaim) error
 
 	// Release gives back what is held or pinned and will not be used. If kept is
@@ -124,6 +178,9 @@ type DummyStage struct{}
 
 // Type returns "m.login.dummy".
 func (DummyStage) Type() string { return "m.login.dummy" }
+
+// Free implements [FreeStage].
+func (DummyStage) Free() {}
 
 // Attempt passes.
 func (DummyStage) Attempt(context.Context, *Session, json.RawMessage) (json.RawMessage, error) {

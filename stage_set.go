@@ -12,6 +12,7 @@ type stage struct {
 	opening OpeningStage
 	tx      TxStage
 	sweeper Sweeper
+	free    bool
 }
 
 func newStages(list []Stage, m *mistakes) stageSet {
@@ -40,5 +41,6 @@ func newStage(s Stage) *stage {
 	out.opening, _ = s.(OpeningStage)
 	out.tx, _ = s.(TxStage)
 	out.sweeper, _ = s.(Sweeper)
+	_, out.free = s.(FreeStage)
 	return out
 }

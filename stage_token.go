@@ -22,8 +22,8 @@ const (
 	TokenTypeDraft2   = "org.matrix.msc3231.registration.token"       // its unstable prefix
 )
 
-// DefaultHoldTTL is how long a token's use is held for a session.
-const DefaultHoldTTL = 10 * time.Minute
+// DefaultHoldTTL is how long a token's use is held firmly for a session.
+const DefaultHoldTTL = 30 * time.Second
 
 // sweepAfter is how long a lapsed hold is kept for its session: longer than any
 // session lives.
@@ -33,16 +33,18 @@ const sweepAfter = 24 * time.Hour
 // has a use left, and sets that use aside until an account is made from it or
 // the session is abandoned.
 //
-// Unknown, malformed, expired, revoked and used-up tokens fail alike, with 401
-// M_UNAUTHORIZED; a missing one is 400 M_MISSING_PARAM.
+// Unknown, malformed, expired, revoked, used-up and held tokens fail alike, with 401
+// M_UNAUTHORIZED; a missing one with 401 M_MISSING_PARAM, which is not charged.
 type TokenStage struct {
 	// Store keeps the tokens. Required.
 	Store TokenStore
 	// AuthType is the name of the stage; empty means TokenType.
 	AuthType string
-	// HoldTTL is how long a use is held before it is given back by itself; each
-	// request of the session renews it when less than half is left. Zero means
-	// DefaultHoldTTL.
+	// HoldTTL is how long nobody else can have the use after the session's last
+	// request; each request of the session renews the hold when less than half is left.
+	// After that the use stays the session's until somebody needs it. Zero means
+	// DefaultHoldTTL, which is right where the token is the last thing that takes a
+	// person's time: where slow stages follow it, 10 minutes are.
 	HoldTTL time.Duration
 }
 
@@ -122,7 +124,7 @@ func (t *TokenStage) holdTTL() time.Duration {
 func refuseToken(cause error) error {
 	return &Error{
 		Status:      http.StatusUnauthorized,
-		MatrixError: spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "The registration token is not valid."},
+		MatrixError: spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "The registration token is not valid, or somebody is registering with it right now. Try again in a minute."},
 		Cause:       cause,
 	}
 }
@@ -130,10 +132,8 @@ func refuseToken(cause error) error {
 // Attempt looks the token up. It only reads: a wrong guess costs no write.
 func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessage) (json.RawMessage, error) {
 	var value string
-	if ok, err := Field(auth, "token", &value); err != nil {
+	if err := AuthField(auth, "token", &value); err != nil {
 		return nil, err
-	} else if !ok {
-		return nil, NewError(http.StatusBadRequest, spec.MissingParam("The member token of auth is missing."))
 	}
 	if !ValidTokenValue(value) {
 		return nil, refuseToken(nil)
@@ -153,16 +153,20 @@ func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessa
 	return json.Marshal(TokenResult{Token: value, Meta: token.Meta})
 }
 
-// Hold reserves a use, or renews the hold when less than half of it is left.
+// Hold reserves a use, or renews the hold when less than half of it is left. A loose
+// hold is one that has lapsed.
 func (t *TokenStage) Hold(ctx context.Context, c TxClaim) (json.RawMessage, error) {
 	r, err := tokenResult(c.Result)
 	if err != nil {
 		return nil, err
 	}
-	if left := r.Until - c.Now.UnixMilli(); left > t.holdTTL().Milliseconds()/2 {
+	left, until := r.Until-c.Now.UnixMilli(), c.Now.Add(t.holdTTL())
+	switch {
+	case c.Hold == HoldFirmly && left > t.holdTTL().Milliseconds()/2, c.Hold == HoldLoosely && left <= 0:
 		return c.Result, nil
+	case c.Hold == HoldLoosely:
+		until = c.Now
 	}
-	until := c.Now.Add(t.holdTTL())
 	err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
 	if err != nil {
 		return nil, t.lost(err)
@@ -200,13 +204,14 @@ func (t *TokenStage) Commit(ctx context.Context, c TxClaim, userID string) error
 	return t.Store.Commit(ctx, claim, userID, c.Now)
 }
 
-// Rollback makes the use held again, for a whole HoldTTL.
+// Rollback makes the use held again. The hold has lapsed: whoever needs the use can
+// have it, and until then it is the session's.
 func (t *TokenStage) Rollback(ctx context.Context, c TxClaim) error {
 	claim, err := tokenClaim(c)
 	if err != nil {
 		return err
 	}
-	return t.Store.Unpin(ctx, claim, c.Now.Add(t.holdTTL()), c.Now)
+	return t.Store.Unpin(ctx, claim, c.Now, c.Now)
 }
 
 // Release gives the use back, unless kept is of the same token.

@@ -64,12 +64,13 @@ func TestTableEnd(t *testing.T) {
 		}
 		a := h.post(dict{"auth": submitDummy(s)})
 		a.is(t, 400, "M_USER_IN_USE")
-		assert.Equal(t, dict{"errcode": "M_USER_IN_USE", "error": "taken meanwhile"}, a.JSON)
+		assert.Equal(t, dict{"errcode": "M_USER_IN_USE", "error": "taken meanwhile", "flows": []any{}}, a.JSON)
 		pending, completed := h.left("abc")
-		assert.Equal(t, []int64{1, 0}, []int64{pending, completed}, "the use is held again")
+		assert.Equal(t, []int64{0, 0}, []int64{pending, completed}, "somebody else can have the use")
 
 		h.operate = operate
-		a = h.post(dict{"auth": dict{"session": s}}) // still complete: even a poll runs it
+		h.post(dict{"auth": dict{"session": s}}).challenges(t, "flows", "params", "session", "completed")
+		a = h.post(dict{"auth": submitDummy(s)}) // still complete: the same request runs it
 		a.is(t, 200, "")
 		assert.Equal(t, "@alice:test", a.JSON["user_id"])
 		assert.EqualValues(t, 1, runs.Load())
@@ -205,7 +206,7 @@ func TestTableFinished(t *testing.T) {
 	})
 
 	t.Run("a finished session otherwise", func(t *testing.T) {
-		h, _, runs, last, _ := finish(t)
+		h, _, runs, last, done := finish(t)
 		s := last["auth"].(dict)["session"].(string)
 		for _, body := range []dict{
 			{"auth": dict{"session": s}}, // a session ID alone, which may stand in a proxy's log, gets no access token
@@ -213,11 +214,16 @@ func TestTableFinished(t *testing.T) {
 			with(dict{"username": "alice"}, submitDummy(s)),
 			with(dict{"username": "alice", "password": "guess"}, submitDummy(s)),
 			with(dict{"username": "alice", "password": "guess"}, dict{"session": s}),
-			with(dict{"username": "alice", "password": "pw"}, submitToken(s, "abc")),
-			with(dict{"username": "alice", "password": "pw"}, submitPassword(s, "right")),
-			with(dict{"username": "alice", "password": "pw"}, dict{"type": "m.login.dummy", "session": s, "more": 1}),
 		} {
-			h.post(body).is(t, 403, "M_FORBIDDEN")
+			a := h.post(body)
+			assert.Equal(t, 401, a.Status, a.Body)
+			assert.Equal(t, flowTD, uia.Flow(a.completed()))
+		}
+		// Who repeats the parameters is the same client, at whichever stage it is.
+		for _, auth := range []dict{
+			submitToken(s, "abc"), submitPassword(s, "right"), {"type": "m.login.dummy", "session": s, "more": 1}, {"session": s},
+		} {
+			assert.Equal(t, done.Body, h.post(with(dict{"username": "alice", "password": "pw"}, auth)).Body)
 		}
 		assert.EqualValues(t, 1, runs.Load())
 	})
@@ -225,7 +231,9 @@ func TestTableFinished(t *testing.T) {
 	t.Run("a finished session after the replay window", func(t *testing.T) {
 		h, clock, runs, last, _ := finish(t)
 		clock.advance(5 * time.Minute)
-		h.post(last).is(t, 403, "M_FORBIDDEN")
+		a := h.post(last)
+		a.is(t, 401, "M_FORBIDDEN")
+		assert.Len(t, a.completed(), 2)
 		assert.EqualValues(t, 1, runs.Load())
 	})
 

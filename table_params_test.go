@@ -53,12 +53,39 @@ func TestTableParameters(t *testing.T) {
 		assert.Equal(t, dict{"reason": "second"}, a.JSON)
 	})
 
-	t.Run("parameters that come after the first stage", func(t *testing.T) {
+	t.Run("parameters frozen by the first stage", func(t *testing.T) {
+		h := erase(t, nil)
+		s := h.open(dict{})
+		assert.Len(t, h.post(with(dict{"reason": "x"}, submitPassword(s, "right"))).completed(), 1)
+		h.post(with(dict{"reason": "late"}, submitDummy(s))).is(t, 403, "M_FORBIDDEN")
+		assert.Equal(t, dict{"reason": "x"}, h.post(dict{"auth": submitDummy(s)}).JSON)
+	})
+
+	t.Run("parameters frozen by the first stage, which had none", func(t *testing.T) {
 		h := erase(t, nil)
 		s := h.open(dict{})
 		assert.Len(t, h.post(dict{"auth": submitPassword(s, "right")}).completed(), 1)
-		a := h.post(with(dict{"reason": "late"}, submitDummy(s)))
-		assert.Equal(t, dict{"reason": "late"}, a.JSON)
+		h.post(with(dict{"reason": "late"}, submitDummy(s))).is(t, 403, "M_FORBIDDEN")
+		h.post(dict{"auth": submitDummy(s)}).is(t, 200, "")
+	})
+
+	t.Run("parameters of a stage that fails", func(t *testing.T) {
+		h := erase(t, func(o *uia.Operation) {
+			o.Mutable, o.Resolve = true, uia.NotDone
+			o.Flows = []uia.Flow{{"m.login.password", uia.TokenType, "m.login.dummy"}}
+		})
+		h.token("abc", 1)
+		operate := h.operate
+		h.operate = func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+			effect, err := operate(ctx, s)
+			effect.UserID = "@alice:test"
+			return effect, err
+		}
+		s := h.open(dict{})
+		assert.Len(t, h.post(dict{"auth": submitPassword(s, "right")}).completed(), 1)
+		h.post(with(dict{"reason": "x"}, submitToken(s, "wrong"))).is(t, 401, "M_UNAUTHORIZED")
+		assert.Len(t, h.post(dict{"auth": submitToken(s, "abc")}).completed(), 2)
+		assert.Equal(t, dict{"reason": "x"}, h.post(dict{"auth": submitDummy(s)}).JSON)
 	})
 
 	t.Run("parameters changed, Mutable", func(t *testing.T) {

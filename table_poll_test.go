@@ -61,7 +61,10 @@ func TestTablePoll(t *testing.T) {
 			require.NoError(t, h.engine.Complete(t.Context(), uia.Completion{Session: s, Type: typ}))
 		}
 		assert.Zero(t, h.accounts.count())
-		a := h.post(dict{"auth": dict{"session": s}})
+		// The session's ID alone does not say who asks.
+		h.post(dict{"auth": dict{"session": s}}).challenges(t, "flows", "params", "session", "completed")
+		assert.Zero(t, h.accounts.runs)
+		a := h.post(with(dict{"username": "alice"}, dict{"session": s}))
 		a.is(t, 200, "")
 		assert.Equal(t, "@alice:test", a.JSON["user_id"])
 		assert.Equal(t, []int{0, 0}, []int{h.first.count(), h.second.count()})
@@ -119,7 +122,8 @@ func TestTableOrder(t *testing.T) {
 		for _, typ := range []string{"first", "second"} {
 			require.NoError(t, h.engine.Complete(t.Context(), uia.Completion{Session: s, Type: typ}))
 		}
-		h.post(dict{"auth": submit(s, "first")}).is(t, 200, "")
+		h.post(dict{"auth": submit(s, "first")}).challenges(t, "flows", "params", "session", "completed")
+		h.post(with(dict{"username": "alice"}, submit(s, "first"))).is(t, 200, "")
 		assert.Equal(t, 0, h.first.count())
 	})
 }

@@ -33,16 +33,25 @@ func TestTableSession(t *testing.T) {
 		clock.advance(time.Hour - time.Millisecond)
 		h.post(dict{"auth": dict{"session": s}}).is(t, 401, "")
 		clock.advance(time.Millisecond)
-		h.post(dict{"auth": dict{"session": s}}).is(t, 400, "M_UNKNOWN")
-		h.post(dict{"auth": submitDummy(s)}).is(t, 400, "M_UNKNOWN")
+		fresh := h.post(dict{"auth": dict{"session": s}})
+		fresh.challenges(t, "flows", "params", "session")
+		assert.NotEqual(t, s, fresh.session())
 		assert.Zero(t, h.accounts.count())
+		h.post(with(dict{"username": "late"}, submitDummy(s))).is(t, 200, "") // what can be attempted is attempted
 
 		brief := newHomeserver(t, setup{change: func(c *uia.Config) { c.Now, c.SessionTTL = clock.Now, time.Second }})
 		brief.token("abc", 1)
 		s = brief.open(dict{})
 		assert.Equal(t, []string{uia.TokenType}, brief.post(dict{"auth": submitToken(s, "abc")}).completed())
 		clock.advance(time.Second)
-		brief.post(dict{"auth": submitDummy(s)}).is(t, 400, "M_UNKNOWN") // a completed stage makes it no longer
+		// A completed stage makes it no longer. What comes later says where to start again.
+		brief.post(dict{"auth": submitDummy(s)}).challenges(t, "flows", "params", "session")
+		again := brief.post(dict{"auth": submitToken(s, "abc")})
+		again.is(t, 401, "M_UNAUTHORIZED") // for half a minute the use is the old session's
+		clock.advance(uia.DefaultHoldTTL)
+		again = brief.post(dict{"auth": submitToken(s, "abc")})
+		again.challenges(t, "flows", "params", "session", "completed")
+		brief.post(dict{"auth": submitDummy(again.session())}).is(t, 200, "")
 	})
 
 	t.Run("session of another operation", func(t *testing.T) {

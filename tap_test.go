@@ -89,6 +89,16 @@ func (s *tap) SweepSessions(ctx context.Context, now time.Time, limit int) (out 
 	return kept(out, err)
 }
 
+// txTap is a tap of a store with transactions.
+type txTap struct {
+	uia.Store
+	inTx func(context.Context, func(context.Context) error) error
+}
+
+func (s *txTap) InTx(ctx context.Context, fn func(context.Context) error) error {
+	return s.inTx(ctx, fn)
+}
+
 // kept returns nothing beside an error: what took effect is not told.
 func kept[T any](out T, err error) (T, error) {
 	if err != nil {

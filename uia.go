@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/matrix-uia/uia/internal/keyring"
@@ -70,13 +71,17 @@ type Engine struct {
 	log        *slog.Logger
 	now        func() time.Time
 
+	txs       TxStore      // Sessions, if an operation runs in its transactions
+	recovered atomic.Int64 // when Recover was called last, or the Engine made: milliseconds since 1970
+
 	mu      sync.Mutex
 	running map[string]chan struct{} // by session key: closed when the run in this process ends
+	watched map[string]chan struct{} // by session key: closed when a run in another process may have ended
 }
 
 // New returns an Engine, or every mistake in the configuration at once.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, operations: make(map[string]*operation), running: make(map[string]chan struct{})}
+	e := &Engine{cfg: cfg, operations: make(map[string]*operation), running: make(map[string]chan struct{}), watched: make(map[string]chan struct{})}
 	e.setDefaults()
 	var m mistakes
 	e.cfg.check(&m)
@@ -98,6 +103,7 @@ func (e *Engine) setDefaults() {
 	if e.now = e.cfg.Now; e.now == nil {
 		e.now = time.Now
 	}
+	e.recovered.Store(e.now().UnixMilli())
 	e.observe = observe.Safely(e.cfg.Observer, e.log)
 	setDefault(&e.cfg.SessionTTL, defaultSessionTTL)
 	setDefault(&e.cfg.LeaseTTL, defaultLeaseTTL)

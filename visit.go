@@ -3,7 +3,6 @@ package uia
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -12,9 +11,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
-	"github.com/matrix-uia/uia/internal/canonical"
 	"github.com/matrix-uia/uia/internal/seal"
-	"github.com/matrix-uia/uia/internal/wire"
 )
 
 const (
@@ -27,42 +24,42 @@ const (
 var (
 	errUnknownSession = NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired. Please start again."))
 	errOtherSession   = NewError(http.StatusForbidden, spec.Forbidden("The session belongs to another request."))
-	errFinished       = NewError(http.StatusForbidden, spec.Forbidden("The session is finished."))
-	errChangedParams  = NewError(http.StatusForbidden, spec.Forbidden("The parameters have changed since the session was opened."))
-	errMissingParams  = NewError(http.StatusBadRequest, spec.MissingParam("The parameters of the request are missing."))
 	errLongTarget     = NewError(http.StatusBadRequest, spec.InvalidParam("The path names something that is too long."))
 )
 
-// Why a challenge is sent once more. They have status 401 and end in challenges.
-var (
-	errOutOfOrder = &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden("This stage cannot be completed now.")}
-	errLostStage  = &Error{Status: http.StatusUnauthorized, MatrixError: spec.MatrixError{
-		ErrCode: wire.CodeUnauthorized, Err: "A completed stage does not hold any more and must be repeated.",
-	}}
-)
+// errPast says that a session ID is authentic and that its time is over.
+var errPast = errors.New("uia: the session's time is over")
 
-// visit is the work of one request on one session.
+// visit is the way of one request through one session.
 type visit struct {
-	e      *Engine
-	op     *operation
-	keys   *seal.Keys
-	ticket *seal.Ticket
-	flows  []Flow
-	rec    Record      // Revision 0: there is none
-	data   *recordData // never nil
-	s      *Session
+	e       *Engine
+	op      *operation
+	request Request
+	keys    *seal.Keys
+	ticket  *seal.Ticket
+	flows   []Flow
+	rec     Record      // Revision 0: there is none
+	data    *recordData // never nil
+	s       *Session
 
 	body   []byte // canonical
 	params []byte // the body without auth
 	auth   authData
-	mine   bool // this request has leased the record
-	pinned bool // and pinned what the stages hold
-	lost   bool // params were sent at the start, and are neither sent again nor remembered
+
+	// fresh says that the session is new although the request named one, whose time
+	// was over.
+	fresh bool
+	// paramsMissing says that parameters were sent when the session was opened, and are
+	// neither sent again nor remembered.
+	paramsMissing bool
+	// owned says that this request has taken the lease of the record; pinned that it
+	// has pinned what the stages hold as well; unsure that it may have.
+	owned, pinned, unsure bool
 }
 
 // newVisit reads the request as far as it can be read without its session.
 func (e *Engine) newVisit(r Request) (*visit, error) {
-	v := &visit{e: e, op: e.operations[r.Operation], data: &recordData{}}
+	v := &visit{e: e, op: e.operations[r.Operation], request: r, data: &recordData{}}
 	if v.op == nil {
 		return nil, errors.New("uia: no operation is named " + r.Operation)
 	}
@@ -83,8 +80,20 @@ func (e *Engine) newVisit(r Request) (*visit, error) {
 	return v, nil
 }
 
-// open starts a session for the request. It writes nothing.
-func (v *visit) open(ctx context.Context, r Request) error {
+// poll reports whether the request carries nothing but the session.
+func (v *visit) poll() bool { return v.auth.typ == "" }
+
+// sendsParams reports whether the request brings parameters.
+func (v *visit) sendsParams() bool { return hasMembers(v.params) }
+
+// hasMembers reports whether a canonical object has members.
+func hasMembers(object []byte) bool { return len(object) > len("{}") }
+
+// start begins a session for the request. It writes nothing.
+func (v *visit) start(ctx context.Context) error {
+	if v.op.FlowsFor == nil && len(v.op.Flows) == 0 {
+		return errClosed
+	}
 	if v.op.Check != nil {
 		if err := v.op.Check(ctx, v.s); err != nil {
 			return err
@@ -94,35 +103,64 @@ func (v *visit) open(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
-	v.flows, v.keys = v.op.Flows, keys[0]
+	v.keys = keys[0]
 	v.s.Expires = v.s.Now.Add(v.e.cfg.SessionTTL)
 	v.ticket = &seal.Ticket{
-		Expires: v.s.Expires.UnixMilli(), Operation: r.Operation, Subject: r.Subject, Target: r.Target,
+		Expires: v.s.Expires.UnixMilli(), Operation: v.s.Operation, Subject: v.s.Subject, Target: v.s.Target,
 		Flows: v.op.digest,
 	}
-	opening := v.op.opening
+	v.flows = v.op.Flows
 	if v.op.FlowsFor != nil {
-		flows, err := v.op.FlowsFor(ctx, r)
-		if err != nil {
+		var err error
+		if v.flows, err = v.offered(ctx); err != nil {
 			return err
 		}
-		if len(flows) == 0 {
-			return errors.New("uia: FlowsFor returned no flow for operation " + r.Operation)
-		}
-		if err := v.e.checkFlows(flows, v.op.AnyOrder); err != nil {
-			return err
-		}
-		v.flows = flows
-		v.ticket.Flows, _ = json.Marshal(flows) // strings always encode
-		opening = slices.DeleteFunc(v.e.stagesOf(flows), func(s *stage) bool { return s.opening == nil })
+		v.ticket.Flows, _ = json.Marshal(v.flows) // strings always encode
 	}
 	v.s.Flows = v.flows
-	if len(v.params) > len("{}") {
+	if v.sendsParams() {
 		v.ticket.Digest = paramsDigest(v.params)
-		v.ticket.Remembered = remember(v.params, v.op.Remember)
-		if !v.op.Mutable && len(v.ticket.Remembered) < len(v.params) {
-			v.ticket.Remembered = nil // a part of frozen parameters is other parameters
-		}
+		v.ticket.Remembered = v.remembered()
+	}
+	if err := v.addOpenings(ctx); err != nil {
+		return err
+	}
+	id, digest := v.keys.SealTicket(v.ticket)
+	if len(id) > seal.MaxID {
+		return errors.New("uia: the session of operation " + v.s.Operation + " is too large to be sealed")
+	}
+	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(v.s.Operation, digest), v.ticket.Openings
+	v.rec.Key = v.s.Key
+	return nil
+}
+
+// restart begins a session for a request that names one whose time is over.
+func (v *visit) restart(ctx context.Context) error {
+	v.fresh = true
+	v.rec, v.data = Record{}, &recordData{}
+	v.s.setCompleted(nil)
+	v.s.Params = v.params
+	return v.start(ctx)
+}
+
+// offered returns the flows that FlowsFor offers for this request.
+func (v *visit) offered(ctx context.Context) ([]Flow, error) {
+	flows, err := v.op.FlowsFor(ctx, v.request)
+	if err != nil {
+		return nil, err
+	}
+	if len(flows) == 0 {
+		return nil, errClosed
+	}
+	return flows, v.e.checkFlows(flows, v.op.AnyOrder)
+}
+
+// addOpenings lets the stages of the session's flows remember what they need to
+// know of the moment it was opened.
+func (v *visit) addOpenings(ctx context.Context) error {
+	opening := v.op.opening
+	if v.op.FlowsFor != nil {
+		opening = slices.DeleteFunc(v.e.stagesOf(v.flows), func(s *stage) bool { return s.opening == nil })
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
@@ -136,48 +174,19 @@ func (v *visit) open(ctx context.Context, r Request) error {
 			v.ticket.Openings = append(v.ticket.Openings, st.Type(), state)
 		}
 	}
-	id, digest := v.keys.SealTicket(v.ticket)
-	if len(id) > seal.MaxID {
-		return errors.New("uia: the session of operation " + r.Operation + " is too large to be sealed")
-	}
-	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(r.Operation, digest), v.ticket.Openings
-	v.rec.Key = v.s.Key
 	return nil
 }
 
-// remember returns the named members of the parameters; nil if they are none or
-// too large to be carried by a session ID.
-func remember(params []byte, names []string) []byte {
-	out := make([]byte, 0, len(params))
-	for name, value := range canonical.Members(params) {
-		if slices.Contains(names, string(name[1:len(name)-1])) {
-			out = append(append(append(append(out, ','), name...), ':'), value...)
-		}
-	}
-	if len(out) == 0 || len(out) >= maxRemembered {
-		return nil
-	}
-	out[0] = '{'
-	return append(out, '}')
-}
-
-// resume opens the session that the request names, and its record.
-func (v *visit) resume(ctx context.Context, id string) error {
-	if err := v.unseal(ctx, id); err != nil {
-		return err
-	}
-	return v.loadRecord(ctx)
-}
-
 // unseal opens the session's ID. What the request says of operation, subject and
-// target must agree with it.
+// target must agree with it. It returns errPast, with the session opened all the
+// same, if its time is over.
 func (v *visit) unseal(ctx context.Context, id string) error {
 	keys, err := v.e.keys(ctx, v.s.Now)
 	if err != nil {
 		return err
 	}
 	t, k, digest, err := seal.OpenTicket(keys, id)
-	if err != nil || v.s.Now.UnixMilli() >= t.Expires {
+	if err != nil {
 		return errUnknownSession
 	}
 	if t.Operation != v.s.Operation || t.Subject != v.s.Subject || t.Target != v.s.Target {
@@ -186,86 +195,44 @@ func (v *visit) unseal(ctx context.Context, id string) error {
 	v.ticket, v.keys = t, k
 	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(t.Operation, digest), t.Openings
 	v.s.Expires = time.UnixMilli(t.Expires).UTC()
-	if v.op.FlowsFor == nil {
-		// A flow that the configuration no longer offers ends its sessions at once:
-		// that is how registration is closed.
-		if !bytes.Equal(t.Flows, v.op.digest) {
-			return errUnknownSession
-		}
-		v.flows, v.s.Flows = v.op.Flows, v.op.Flows
-		return nil
-	}
-	if json.Unmarshal(t.Flows, &v.flows) != nil || len(v.flows) == 0 || v.e.checkFlows(v.flows, v.op.AnyOrder) != nil {
-		return errUnknownSession
+	if v.flows, err = v.sealedFlows(ctx); err != nil {
+		return err
 	}
 	v.s.Flows = v.flows
+	if v.s.Now.UnixMilli() >= t.Expires {
+		return errPast
+	}
 	return nil
 }
 
-// poll reports whether the request carries nothing but the session.
-func (v *visit) poll() bool { return v.auth.typ == "" }
-
-// settleParams decides which parameters count. It reports whether they are those
-// that the session already had.
-func (v *visit) settleParams() (known bool, err error) {
-	remembered := []byte(v.data.Params)
-	if remembered == nil {
-		remembered = v.ticket.Remembered
-	}
-	if len(v.params) == len("{}") {
-		switch {
-		case remembered != nil:
-			v.s.Params = remembered
-		case len(v.ticket.Digest) > 0 && v.data.Params == nil:
-			v.lost = true
-			if !v.poll() || complete(v.flows, v.s.Completed, v.op.AnyOrder) {
-				return false, errMissingParams // a poll before that runs nothing
-			}
+// sealedFlows returns the flows of the session. A flow that is not offered any more
+// ends its sessions at once: that is how registration is closed. And whoever can
+// seal session IDs, because a secret has leaked, cannot seal flows of their own.
+func (v *visit) sealedFlows(ctx context.Context) ([]Flow, error) {
+	if v.op.FlowsFor == nil {
+		if len(v.op.Flows) == 0 || !bytes.Equal(v.ticket.Flows, v.op.digest) {
+			return nil, errUnknownSession
 		}
-		return true, nil
+		return v.op.Flows, nil
 	}
-	if !v.op.Mutable {
-		digest := paramsDigest(v.params)
-		switch {
-		case len(v.data.Params) > len("{}"):
-			known = bytes.Equal(digest, paramsDigest(v.data.Params))
-			if !known && !bytes.Equal(digest, v.ticket.Digest) {
-				return false, errChangedParams
-			}
-		case len(v.ticket.Digest) > 0 && !bytes.Equal(digest, v.ticket.Digest):
-			return false, errChangedParams
-		}
-	}
-	return known || bytes.Equal(v.params, remembered), nil
-}
-
-// resettle settles the parameters once more when another request may have changed
-// the record: it may have frozen others than this one brings.
-func (v *visit) resettle() error {
-	if v.rec.State == Done || v.rec.Revision == 0 {
-		return nil
-	}
-	_, err := v.settleParams()
-	return err
-}
-
-// replay answers a request to a finished session: the request that finished it,
-// sent again, gets the same response, and so does a poll that repeats its
-// parameters. A poll without any proves nothing: session IDs reach proxy logs.
-func (v *visit) replay() (*Grant, error) {
-	switch {
-	case v.data.Dead:
+	var sealed []Flow
+	if json.Unmarshal(v.ticket.Flows, &sealed) != nil || len(sealed) == 0 {
 		return nil, errUnknownSession
-	case v.data.Response == nil, v.s.Now.UnixMilli()-v.data.Finished >= replayWindow.Milliseconds():
-		return nil, errFinished
-	case hmac.Equal(v.data.Request, v.keys.MAC(v.s.Key, v.body)),
-		v.poll() && v.data.Sent != nil && hmac.Equal(v.data.Sent, v.keys.MAC(v.s.Key, v.params)):
-		return &Grant{v: v, response: v.data.Response}, nil
 	}
-	return nil, errFinished
+	offered, err := v.offered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range sealed {
+		if !slices.ContainsFunc(offered, func(o Flow) bool { return slices.Equal(o, f) }) {
+			return nil, errUnknownSession
+		}
+	}
+	return sealed, nil
 }
 
-// challenge returns the 401 that the session's state calls for. why may be nil.
+// challenge returns the 401 that the session's state calls for. why, which may be
+// nil, says what has failed.
 func (v *visit) challenge(ctx context.Context, why *Error) error {
 	c := &Challenge{Flows: v.flows, Session: v.s.ID, Completed: v.s.Completed}
 	stages := v.op.params

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +20,7 @@ type world struct {
 	t        *testing.T
 	db       *txStore
 	accounts *accounts
-	tx       bool // operations run under FinishTx
+	tx       bool // operations run in a transaction
 	flow     uia.Flow
 	wrong    func(format string, args ...any) // reports a broken promise
 
@@ -90,7 +89,9 @@ func (w *world) process(around func(c call, do func() error) error, change ...fu
 		}
 		return err
 	}
-	store := &tap{w.db, watched}
+	store := &txTap{&tap{w.db, watched}, func(ctx context.Context, fn func(context.Context) error) error {
+		return w.db.inTx(ctx, fn, func(do func() error) error { return watched(ctx, call{"COMMIT", true, nil}, do) })
+	}}
 	h := newHomeserver(w.t, setup{store: store, flows: []uia.Flow{w.flow}, change: func(c *uia.Config) {
 		c.Logger = slog.New(w)
 		op := &c.Operations[0]
@@ -103,7 +104,7 @@ func (w *world) process(around func(c call, do func() error) error, change ...fu
 			return kept(o, err)
 		}
 		if w.tx {
-			op.Resolve = uia.NotDone
+			op.Resolve, op.Tx = nil, true
 		}
 		for _, change := range change {
 			change(c)
@@ -121,32 +122,7 @@ func (w *world) process(around func(c call, do func() error) error, change ...fu
 		})
 		return kept(r, err)
 	}
-	if w.tx {
-		h.handler = h.transactional(func(ctx context.Context, fn func(context.Context) error) error {
-			return w.db.inTx(ctx, fn, func(do func() error) error { return watched(ctx, call{"COMMIT", true, nil}, do) })
-		})
-	}
 	return h
-}
-
-// transactional serves /register with FinishTx.
-func (h *homeserver) transactional(inTx func(context.Context, func(context.Context) error) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		req, err := h.engine.Request(r, uia.Caller{Operation: "register"})
-		if err == nil {
-			var g *uia.Grant
-			if g, err = h.engine.Authenticate(r.Context(), req); err == nil {
-				body, finishErr := g.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
-					return h.operate(ctx, s)
-				})
-				if err = finishErr; err == nil {
-					uia.WriteJSON(w, http.StatusOK, body)
-					return
-				}
-			}
-		}
-		uia.WriteError(w, err)
-	})
 }
 
 // checkLimits checks the promise that holds at every moment.

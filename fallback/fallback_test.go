@@ -32,7 +32,7 @@ func TestCompletesTheTokenStage(t *testing.T) {
 
 	w := h.page(path, url.Values{"token": {"wrong"}})
 	require.Equal(t, 401, w.Code)
-	for _, part := range []string{`role="alert"`, "The registration token is not valid.", `value="wrong"`, `aria-invalid="true"`, `aria-describedby="error h-token"`, "<title>Error: "} {
+	for _, part := range []string{`role="alert"`, "The registration token is not valid, or somebody is registering with it right now.", `value="wrong"`, `aria-invalid="true"`, `aria-describedby="error h-token"`, "<title>Error: "} {
 		assert.Contains(t, w.Body.String(), part)
 	}
 	assert.NotContains(t, w.Body.String(), "onAuthDone")
@@ -52,6 +52,8 @@ func TestCompletesTheTokenStage(t *testing.T) {
 	}
 
 	a := h.send("POST", "/register", dict{"auth": dict{"session": session}})
+	require.Equal(t, 401, a.Status, "the session alone, which logs of proxies have, proves nothing: %s", a.JSON)
+	a = h.send("POST", "/register", dict{"username": "alice", "password": "secret", "auth": dict{"session": session}})
 	require.Equal(t, 200, a.Status, a.JSON)
 	assert.Equal(t, "@alice:test", a.JSON["user_id"])
 	assert.Equal(t, 403, h.page(path, nil).Code, "a finished session")

@@ -68,7 +68,7 @@ func TestRedirects(t *testing.T) {
 func TestTemplateAndTitle(t *testing.T) {
 	own := template.Must(template.New("").Parse(`<title>{{.Title}}</title><style>p { color: teal }</style>
 		{{with .Form}}<form method="post"><input name="token">{{$.Error}}</form><script>var {{"{{"}};</script>{{end}}
-		{{if .Done}}<script>{{.Script}}</script>{{end}}{{if eq .Error "The registration token is not valid."}}<script>var late = 1</script>{{end}}`))
+		{{if .Done}}<script>{{.Script}}</script>{{end}}{{if eq .Error "The registration token is not valid, or somebody is registering with it right now. Try again in a minute."}}<script>var late = 1</script>{{end}}`))
 	h := newSite(t, flowTD, &fallback.Options{Title: "<Our> house", Template: own}, nil)
 	h.token("right", 1)
 	path := pagePath(uia.TokenType, h.open(dict{}))

@@ -59,7 +59,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 		forward := !c.back && w.canRollForward()
 		if c.back && got.Status != 200 {
 			got = next.comeBack(last)
-			if got.Status != 403 || !c.mayBeFinished(p.hit) {
+			if got.Status != 401 || !c.mayBeFinished(p.hit) {
 				assert.Equal(t, 200, got.Status, "the client comes back: %s", got.Body)
 			}
 		}

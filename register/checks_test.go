@@ -62,6 +62,11 @@ func TestWhatWillBeRefusedIsNotHashed(t *testing.T) {
 		r.HashPassword = func(context.Context, string) (string, error) { hashed++; return "hash", nil }
 	})
 	s.pin(t, "taken")
+	session := s.post("", dict{}).session()
+	for _, params := range []dict{{"password": "pw"}, {"username": "taken", "password": "pw"}, {"username": "alice", "password": "pw"}} {
+		a := s.post("", with(params, dict{"type": uia.TokenType, "token": "pinned", "session": session}))
+		assert.Contains(t, []int{400, 409}, a.Status, "%v gets the pinned name, or is not for it: %s", params, a.Body)
+	}
 	for _, params := range []dict{
 		{"username": "alice", "password": "pw", "device_id": "a\x00"},
 		{"username": "alice", "password": "pw", "device_id": strings.Repeat("x", 256)},
@@ -69,9 +74,8 @@ func TestWhatWillBeRefusedIsNotHashed(t *testing.T) {
 		{"username": "alice", "password": strings.Repeat("x", 513)},
 		{"username": "taken", "password": "pw"},
 		{"username": "_alice", "password": "pw"},
-		{"password": "pw"}, // gets the pinned name
 	} {
-		session := s.post("", with(dict{"password": "pw"}, dict{"type": uia.TokenType, "token": "pinned"})).session()
+		session := s.post("", with(dict{"password": "pw"}, dict{"type": uia.TokenType, "token": "abc"})).session()
 		for range 3 {
 			a := s.post("", with(params, dict{"type": "m.login.dummy", "session": session}))
 			assert.GreaterOrEqual(t, a.Status, 400, "%v", params)

@@ -43,7 +43,7 @@ func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.En
 		other, err = reg.kind(r, req.Body)
 	}
 	if err != nil {
-		return nil, err
+		return nil, e.Refuse(r.Context(), req, err)
 	}
 	if other != nil {
 		restoreBody(r, req.Body)
@@ -54,26 +54,7 @@ func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.En
 	if err != nil {
 		return nil, err
 	}
-	if reg.InTx == nil {
-		return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
-			a, err := reg.account(ctx, s)
-			if err != nil {
-				return uia.Effect{}, err
-			}
-			return reg.create(ctx, a)
-		})
-	}
-	var a Account
-	inTx := func(ctx context.Context, fn func(context.Context) error) (err error) {
-		if a, err = reg.account(ctx, grant.Session()); err != nil {
-			return err
-		}
-		return reg.InTx(ctx, fn)
-	}
-	return grant.FinishTx(r.Context(), inTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
-		a.Session = s
-		return reg.create(ctx, a)
-	})
+	return grant.Finish(r.Context(), reg.create)
 }
 
 // account returns what the session asks for.
@@ -105,7 +86,8 @@ func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, 
 }
 
 // create is the guarded operation.
-func (reg *Registration) create(ctx context.Context, a Account) (uia.Effect, error) {
+func (reg *Registration) create(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+	a := s.Prepared.(Account)
 	c, err := reg.Accounts.Create(ctx, a)
 	if err != nil {
 		return uia.Effect{}, err

@@ -68,11 +68,21 @@ const serverName = "example.org"
 // client sends every request.
 var client = netip.MustParseAddr("192.0.2.1")
 
+// txStore is a store whose transactions are what a test says.
+type txStore struct {
+	uia.Store
+	inTx func(context.Context, func(context.Context) error) error
+}
+
+func (s *txStore) InTx(ctx context.Context, fn func(context.Context) error) error {
+	return s.inTx(ctx, fn)
+}
+
 // server is a homeserver's registration.
 type server struct {
 	t         testing.TB
 	accounts  *accounts
-	store     *memstore.Store
+	store     *txStore
 	reg       *register.Registration
 	handler   http.Handler
 	available http.Handler
@@ -80,7 +90,7 @@ type server struct {
 
 // newServer offers the flow of a token and the dummy stage. change may be nil.
 func newServer(t testing.TB, change func(*register.Registration)) *server {
-	s := &server{t: t, accounts: &accounts{taken: map[string]bool{"taken": true}}, store: memstore.New(nil)}
+	s := &server{t: t, accounts: &accounts{taken: map[string]bool{"taken": true}}, store: &txStore{Store: memstore.New(nil)}}
 	s.reg = &register.Registration{
 		Accounts: s.accounts, ServerName: serverName, Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Resolve: uia.NotDone,
 	}

@@ -95,18 +95,31 @@ func (reg *Registration) check(ctx context.Context, s *uia.Session) error {
 	if err != nil {
 		return err
 	}
-	name, err := pinned(s, p.Username)
-	switch {
-	case err != nil && p.Username == "":
-		// The pin wants a name, and the client may bring one later.
-	case err != nil:
-		return err
-	case name != "":
-		if err := reg.checkName(ctx, s, p, name); err != nil {
+	if p.Username != "" {
+		if err := reg.checkName(ctx, s, p, p.Username); err != nil {
 			return err
 		}
 	}
 	return reg.checkPassword(ctx, p.Password)
+}
+
+// admit is the operation's Admit: it refuses a name that the session's token is not
+// for, and a pinned one that a client could not ask for.
+func (reg *Registration) admit(ctx context.Context, s *uia.Session) error {
+	p, err := readParams(s)
+	if err != nil {
+		return err
+	}
+	name, err := pinned(s, p.Username)
+	switch {
+	case err != nil && p.Username == "":
+		return nil // the pin wants a name, and the client may bring one later
+	case err != nil:
+		return err
+	case p.Username == "" && name != "":
+		return reg.checkName(ctx, s, p, name)
+	}
+	return nil
 }
 
 // checkPassword refuses a password that is not good enough. No password is no bad one:

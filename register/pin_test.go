@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -131,15 +132,27 @@ func (p *pinning) post(body string) (int, map[string]string) {
 
 func TestPinBeforeAuthenticationEnds(t *testing.T) {
 	p := newPinning(t, `{"username":"alice","role":"guest"}`, uia.Flow{uia.TokenType, "m.login.dummy"})
-	status, a := p.post(`{"username":"bob","password":"p","auth":{"type":"m.login.registration_token","token":"abc"}}`)
-	require.Equal(t, 401, status)
+	_, a := p.post(`{}`)
 	session := a["session"]
+	refused := func(body string) {
+		t.Helper()
+		status, a := p.post(body)
+		assert.Equal(t, 409, status)
+		assert.Equal(t, "M_FORBIDDEN", a["errcode"])
+		assert.Equal(t, "This registration token is for the username alice", a["error"])
+	}
 
-	// The token is known now: the wrong name is refused before the next stage.
-	status, a = p.post(`{"username":"bob","password":"p","auth":{"type":"m.login.dummy","session":"` + session + `"}}`)
-	assert.Equal(t, 409, status)
-	assert.Equal(t, "M_FORBIDDEN", a["errcode"])
-	assert.Equal(t, "This registration token is for the username alice", a["error"])
+	// The wrong name is refused at the token's leg, and nothing is held.
+	refused(`{"username":"bob","password":"p","auth":{"type":"m.login.registration_token","token":"abc","session":"` + session + `"}}`)
+	token, err := p.store.Token(t.Context(), "abc", time.Now())
+	require.NoError(t, err)
+	assert.Zero(t, token.Pending)
+
+	// One that comes later is refused at the first leg that brings it.
+	status, _ := p.post(`{"password":"p","auth":{"type":"m.login.registration_token","token":"abc","session":"` + session + `"}}`)
+	require.Equal(t, 401, status)
+	refused(`{"username":"bob","password":"p","auth":{"session":"` + session + `"}}`)
+	refused(`{"username":"bob","password":"p","auth":{"type":"m.login.dummy","session":"` + session + `"}}`)
 	assert.Empty(t, p.accounts.made)
 
 	status, a = p.post(`{"username":"alice","password":"p","auth":{"type":"m.login.dummy","session":"` + session + `"}}`)

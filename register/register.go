@@ -33,7 +33,7 @@ type Accounts interface {
 	//
 	// An *uia.Error says that the account was not made: 400 M_USER_IN_USE if somebody
 	// was faster, for example. After any other error it may have been. With
-	// Registration.InTx the context carries the transaction in which the account has
+	// Registration.Tx the context carries the transaction in which the account has
 	// to be made, and Create may be called more than once.
 	Create(ctx context.Context, a Account) (Created, error)
 }
@@ -131,16 +131,16 @@ type Registration struct {
 	// m.login.application_service, also while registration is off. The body has been
 	// read and put back. Nil answers 400 M_UNRECOGNIZED.
 	AppService http.Handler
-	// InTx runs a function in a transaction of the engine's session store, which the
-	// context carries (sqlstore's InTx): accounts are then made in the transaction
-	// that spends the token. Nil makes them outside, and requires Resolve.
-	InTx func(context.Context, func(context.Context) error) error
+	// Tx has accounts made in the transaction that spends the token: the context of
+	// Create carries it (sqlstore's Store.Tx). It needs an engine whose Sessions is a
+	// uia.TxStore. Otherwise accounts are made outside, and Resolve is required.
+	Tx bool
 	// HashPassword makes what Account.PasswordHash is to be. It is called before the
 	// transaction begins: a good hash takes long, and a transaction keeps others
 	// waiting; and after everything that this package can refuse has been refused. Nil
 	// leaves hashing to Create.
 	HashPassword func(ctx context.Context, password string) (string, error)
-	// Resolve is the operation's; see uia.Operation. Not needed with InTx.
+	// Resolve is the operation's; see uia.Operation. Not needed with Tx.
 	Resolve func(ctx context.Context, key string) (uia.Outcome, error)
 	// LimitAvailable limits how often a client is told whether a name is taken, by
 	// /register/available and by /register, where each request that brings a username
@@ -151,19 +151,18 @@ type Registration struct {
 
 // Operation returns the operation to be put into uia.Config.Operations.
 func (reg *Registration) Operation() uia.Operation {
-	op := uia.Operation{
+	return uia.Operation{
 		Name:     OperationName,
 		Flows:    reg.Flows,
 		Mutable:  true,
 		Remember: remembered,
 		Check:    reg.check,
+		Admit:    reg.admit,
+		Prepare:  func(ctx context.Context, s *uia.Session) (any, error) { return reg.account(ctx, s) },
+		Tx:       reg.Tx,
 		Resolve:  reg.Resolve,
 		Describe: reg.describe,
 	}
-	if op.Resolve == nil && reg.InTx != nil {
-		op.Resolve = uia.NotDone
-	}
-	return op
 }
 
 // describe says what a session is about, for the fallback page.

@@ -159,10 +159,8 @@ func TestRefusedWhileTheAccountIsMade(t *testing.T) {
 
 func TestInATransaction(t *testing.T) {
 	var began int
-	s := newServer(t, func(r *register.Registration) {
-		r.Resolve = nil
-		r.InTx = func(ctx context.Context, fn func(context.Context) error) error { began++; return fn(ctx) }
-	})
+	s := newServer(t, func(r *register.Registration) { r.Resolve, r.Tx = nil, true })
+	s.store.inTx = func(ctx context.Context, fn func(context.Context) error) error { began++; return fn(ctx) }
 	s.register(dict{"username": "alice"}).is(t, 400, "M_MISSING_PARAM")
 	assert.Zero(t, began, "refused before the transaction")
 	s.register(dict{"username": "alice", "password": "pw"}).is(t, 200, "")

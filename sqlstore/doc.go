@@ -16,7 +16,9 @@
 // the transaction that spends the token's use. Then a crash leaves no doubt:
 // either there is an account and its use is spent, or there is neither.
 //
-//	grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+//	uia.Operation{Name: "register", Tx: true, ...}
+//	...
+//	grant.Finish(ctx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 //		tx, _ := store.Tx(ctx)
 //		_, err := tx.ExecContext(ctx, "INSERT INTO accounts ...")
 //		...
@@ -71,7 +73,7 @@
 //	opening a session                           0
 //	a token's validity                          1
 //	a wrong token                               1, and 1 for the record if it names a session; no write
-//	a registration with one token in FinishTx   6, and those of the host's own statements
+//	a registration with one token, Tx set       6, and those of the host's own statements
 //
 // The six are: record; token; hold, record and pin; BEGIN; spent use and record;
 // COMMIT. On SQLite the hold, the record and the pin are one transaction. On either

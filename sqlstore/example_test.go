@@ -28,7 +28,7 @@ func Example() {
 		Sessions: store,
 		Stages:   []uia.Stage{&uia.TokenStage{Store: store}},
 		Operations: []uia.Operation{{
-			Name: "register", Flows: []uia.Flow{{uia.TokenType}}, Mutable: true, Resolve: uia.NotDone,
+			Name: "register", Flows: []uia.Flow{{uia.TokenType}}, Mutable: true, Tx: true,
 		}},
 	})
 	if err != nil {
@@ -40,7 +40,7 @@ func Example() {
 func ExampleStore_InTx() {
 	var store *sqlstore.Store
 	register := func(ctx context.Context, grant *uia.Grant) ([]byte, error) {
-		return grant.FinishTx(ctx, store.InTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+		return grant.Finish(ctx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 			tx, _ := store.Tx(ctx)
 			_, err := tx.ExecContext(ctx, `INSERT INTO accounts (key, user_id) VALUES ($1, $2)`, s.Key, "@alice:example.org")
 			return uia.Effect{UserID: "@alice:example.org"}, err

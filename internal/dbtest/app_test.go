@@ -44,7 +44,7 @@ const accountsTable = `CREATE TABLE IF NOT EXISTS accounts (key VARCHAR(100) PRI
 
 func newApp(store *sqlstore.Store, accounts *sql.DB, c appConfig) (*app, error) {
 	a := &app{store: store, accounts: accounts}
-	op := uia.Operation{Name: "register", Flows: []uia.Flow{{uia.TokenType}}, Mutable: true, Resolve: uia.NotDone}
+	op := uia.Operation{Name: "register", Flows: []uia.Flow{{uia.TokenType}}, Mutable: true, Tx: accounts == nil}
 	if accounts != nil {
 		op.Resolve = a.resolve
 	}
@@ -114,9 +114,6 @@ func (a *app) post(ctx context.Context, body any) (json.RawMessage, error) {
 	grant, err := a.engine.Authenticate(ctx, uia.Request{Operation: "register", Body: text})
 	if err != nil {
 		return nil, err
-	}
-	if a.accounts == nil {
-		return grant.FinishTx(ctx, a.store.InTx, a.create)
 	}
 	return grant.Finish(ctx, a.create)
 }

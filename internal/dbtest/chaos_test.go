@@ -166,12 +166,7 @@ func (c *chaos) finish(ctx context.Context, session, name string) error {
 	if err != nil {
 		return err
 	}
-	var response json.RawMessage
-	if c.inTx != nil {
-		response, err = grant.FinishTx(ctx, c.inTx, c.operation(name))
-	} else {
-		response, err = grant.Finish(ctx, c.operation(name))
-	}
+	response, err := grant.Finish(ctx, c.operation(name))
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,6 @@ type chaosWorld struct {
 	inner    uia.Store // without faults
 	faults   faults
 	accounts chaosAccounts
-	inTx     func(context.Context, func(context.Context) error) error // nil: no transactions
 	engines  [2]*uia.Engine
 	skew     [2]atomic.Int64
 }
@@ -75,9 +74,6 @@ func newChaosWorld(t *testing.T, kind chaosKind) *chaosWorld {
 		}
 	}
 	store := withFaults(w.inner, &w.faults)
-	if kind.transactions {
-		w.inTx = store.(uia.TxStore).InTx
-	}
 	for i := range w.engines {
 		var err error
 		w.engines[i], err = uia.New(uia.Config{
@@ -85,7 +81,8 @@ func newChaosWorld(t *testing.T, kind chaosKind) *chaosWorld {
 			Now:    func() time.Time { return time.Now().Add(time.Duration(w.skew[i].Load())) },
 			Stages: []uia.Stage{&uia.TokenStage{Store: store, HoldTTL: 2 * time.Second}, uia.DummyStage{}},
 			Operations: []uia.Operation{{
-				Name: "register", Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Mutable: true, Resolve: w.accounts.resolve,
+				Name: "register", Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Mutable: true,
+				Resolve: w.accounts.resolve, Tx: kind.transactions,
 			}},
 		})
 		require.NoError(t, err)

@@ -38,7 +38,7 @@ func TestRecoverDuringTransaction(t *testing.T) {
 			grant, err := first.engine.Authenticate(t.Context(), uia.Request{Operation: "register", Body: text})
 			require.NoError(t, err)
 			overtaken := false
-			_, err = grant.FinishTx(t.Context(), store.InTx, func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+			_, err = grant.Finish(t.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 				result, err := first.create(ctx, s)
 				if !overtaken {
 					overtaken = true

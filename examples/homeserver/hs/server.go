@@ -151,7 +151,7 @@ func (s *Server) newEngine(opts Options) error {
 		Flows:      opts.Flows,
 		// The account is made in the transaction that spends the token: a crash leaves
 		// both or neither. Hashing the password first keeps the transaction short.
-		InTx:         opts.Storage.InTx,
+		Tx:           opts.Storage.InTx != nil,
 		HashPassword: s.passwords.hash,
 	}
 	if opts.Storage.InTx == nil {

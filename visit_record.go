@@ -3,7 +3,6 @@ package uia
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -18,9 +17,6 @@ const (
 	// recordGrace is how long a record outlives its session ID: "no record" means
 	// "nothing completed yet", also for a process whose clock is slow.
 	recordGrace = time.Hour
-	// replayWindow is how long a finished session still answers the request that
-	// finished it.
-	replayWindow = 5 * time.Minute
 	// maxConflicts bounds how often one request tries again after another has
 	// changed the record.
 	maxConflicts = 16
@@ -35,11 +31,13 @@ type recordData struct {
 	// may still: its use must not be given back before Resolve has been asked.
 	Doubt bool `json:"d,omitempty"`
 
+	// Of the request that has had the operation run last.
+	Request []byte `json:"q,omitempty"` // its MAC
+	Sent    []byte `json:"s,omitempty"` // MAC of the parameters that counted; absent if there were none
+
 	// Of a finished session.
 	Response json.RawMessage `json:"o,omitempty"` // absent if it cannot be told again
 	Dead     bool            `json:"x,omitempty"` // the operation can never succeed under this key
-	Request  []byte          `json:"q,omitempty"` // MAC of the request that finished it
-	Sent     []byte          `json:"s,omitempty"` // MAC of its parameters; absent if it had none
 	Finished int64           `json:"f,omitempty"` // milliseconds since 1970
 }
 
@@ -111,7 +109,7 @@ func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 	// The write may have happened and only its answer been lost, because the client
 	// hung up for example; or a driver has repeated it by itself, and the second try
 	// is in conflict with the first.
-	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	look, cancel := cleanup(ctx)
 	defer cancel()
 	found, lookErr := v.e.cfg.Sessions.LoadSession(look, d.Key, now)
 	if lookErr != nil || !d.wrote(found) {
@@ -133,6 +131,15 @@ func (v *visit) save(ctx context.Context, next Record, data *recordData) error {
 	return err
 }
 
+// running reports whether a request has the operation run now.
+func (v *visit) running() bool {
+	return v.rec.State == Running && v.e.now().Before(v.rec.LeaseEnd)
+}
+
+// inDoubt reports whether an earlier run of the operation may have taken effect: one
+// that says so, or one whose lease has ended.
+func (v *visit) inDoubt() bool { return v.data.Doubt || v.rec.State == Running }
+
 // leased returns the record as it is while the operation runs for this request.
 // Runs are even: Recover uses the odd numbers between them.
 func (v *visit) leased(data *recordData) (Record, *recordData) {
@@ -141,7 +148,8 @@ func (v *visit) leased(data *recordData) (Record, *recordData) {
 	next.Run = 2 * (v.rec.Revision + 1)
 	next.LeaseEnd = v.e.now().Add(v.e.cfg.LeaseTTL)
 	out.Params = v.s.Params
-	out.Doubt = data.Doubt || v.rec.State == Running // taken over: nobody knows how far the other came
+	out.Doubt = v.inDoubt() // nobody knows how far the other run came
+	v.sign(&out)
 	return next, &out
 }
 
@@ -159,19 +167,51 @@ func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 	next := v.rec
 	next.State = Done
 	next.LeaseEnd = time.Time{}
-	data := &recordData{Response: response, Finished: v.e.now().UnixMilli(), Request: v.keys.MAC(v.s.Key, v.body)}
+	data := &recordData{Response: response, Finished: v.e.now().UnixMilli()}
 	for _, c := range v.data.Completed {
 		data.Completed = append(data.Completed, completion{Type: c.Type})
 	}
-	if len(v.params) > len("{}") {
-		data.Sent = v.keys.MAC(v.s.Key, v.params)
-	}
+	v.sign(data)
 	return next, data
 }
 
-func paramsDigest(params []byte) []byte {
-	sum := sha256.Sum256(params)
-	return sum[:16]
+// sign notes which request it is for which the operation is run; see sameClient.
+func (v *visit) sign(data *recordData) {
+	data.Request, data.Sent = v.keys.MAC(v.s.Key, v.body), nil
+	if hasMembers(v.s.Params) {
+		data.Sent = v.keys.MAC(v.s.Key, v.s.Params)
+	}
+}
+
+// takeLease takes the record to run the operation for this request.
+func (v *visit) takeLease(ctx context.Context) error {
+	v.owned, v.pinned, v.unsure = false, false, false // whatever they were, it was for another run
+	next, data := v.leased(v.data)
+	err := v.save(ctx, next, data)
+	v.owned = err == nil
+	return err
+}
+
+// changed reads the record again and reports whether another request has changed it.
+func (v *visit) changed(ctx context.Context) (bool, error) {
+	before := v.rec.Revision
+	err := v.loadRecord(ctx)
+	return v.rec.Revision != before, err
+}
+
+// reloadRecord loads the record even if the client has gone, to clean up.
+func (v *visit) reloadRecord(ctx context.Context) error {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	return v.loadRecord(ctx)
+}
+
+// cleanupTime bounds what is done for a client that may have gone.
+const cleanupTime = 15 * time.Second
+
+// cleanup returns a context for what must be done although the client may have gone.
+func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 }
 
 // sealRecord seals data for the revision that the record is about to have.

@@ -1,0 +1,172 @@
+package uia
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// failed decides what an error of the run means.
+func (r *run) failed(ctx context.Context, holdings []holding, done performed, err error) (json.RawMessage, error) {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	switch {
+	case done.refusal != nil && r.doubt() && !done.fenced:
+		return r.decide(ctx, holdings, done.refusal)
+	case done.refusal == nil && !r.op.Tx:
+		r.reopen(ctx, true)
+		return nil, err
+	}
+	// It did not happen. In a transaction that is so for every error, unless only
+	// the answer to COMMIT was lost: then the use is spent, and the run was overtaken by
+	// itself. If the use is not held any more, another run or Recover has decided: a
+	// session that Recover has given up must not be opened again.
+	stuck, overtaken := r.rollback(ctx, holdings)
+	if overtaken {
+		if r.loadRecord(ctx) == nil && done.ending.wrote(r.rec) {
+			r.tellSpent(ctx, done.spent)
+			r.afterwards(ctx, done)
+		}
+		return nil, errOvertaken
+	}
+	r.reopen(ctx, stuck && !r.op.Tx) // what is stuck is settled by Recover, which may end this session
+	if done.refusal != nil {
+		return nil, done.refusal
+	}
+	return nil, err
+}
+
+// rollback makes what was pinned held again, for as long as nobody else needs it. It
+// reports whether something stays pinned because it could not be reached, until
+// Recover finds it, and whether something is spent or no longer this run's.
+func (r *run) rollback(ctx context.Context, holdings []holding) (stuck, overtaken bool) {
+	for _, h := range holdings {
+		claim := h.TxClaim
+		claim.Now = r.e.now()
+		err := h.Rollback(ctx, claim)
+		switch {
+		case errors.Is(err, ErrSpent), errors.Is(err, ErrNotHeld):
+			overtaken = true
+		case err != nil:
+			stuck = true
+			r.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", r.s.Key, "stage", h.Type(), "error", err)
+		}
+	}
+	return stuck, overtaken
+}
+
+// reopen gives the lease back, so that the next request of the session can run the
+// operation. If another request has taken the lease over it changes nothing.
+func (r *run) reopen(ctx context.Context, doubt bool) {
+	r.adopt(r.lease.Record, r.lease.data)
+	data := *r.data
+	data.Doubt = doubt
+	if err := r.save(ctx, r.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
+		r.e.log.WarnContext(ctx, "uia: a session stays leased until its lease ends", "session", r.s.Key, "error", err)
+	}
+}
+
+// giveUp gives the lease of an overtaken run back. If another run took the lease over
+// this changes nothing. If it was Recover that overtook the run, nobody runs the
+// operation, and the next request need not wait for the lease to end.
+func (r *run) giveUp(ctx context.Context) {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	r.owned = false
+	r.reopen(ctx, !r.op.Tx)
+}
+
+// decide settles a refused run that followed one in doubt: what the stages hold
+// must not be given back if the earlier run took effect.
+func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (json.RawMessage, error) {
+	if r.op.Resolve == nil { // nothing is at stake
+		r.reopen(ctx, false)
+		return nil, refusal
+	}
+	outcome, err := r.op.Resolve(ctx, r.s.Key)
+	if err != nil {
+		r.reopen(ctx, true)
+		return nil, err
+	}
+	if !outcome.Done {
+		for _, h := range holdings {
+			if err := h.Release(ctx, h.TxClaim, nil); err == nil {
+				r.e.observe(ctx, useEvent(EventUseReleased, h.Type(), h.TxClaim))
+			} else if !errors.Is(err, ErrNotHeld) {
+				r.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", r.s.Key, "stage", h.Type(), "error", err)
+			}
+		}
+		return nil, r.bury(ctx, refusal)
+	}
+	if _, err := r.commit(ctx, holdings, outcome.UserID); err != nil {
+		if errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) {
+			return nil, errOvertaken
+		}
+		r.reopen(ctx, true)
+		return nil, err
+	}
+	return r.tell(ctx, outcome)
+}
+
+// alreadyDone answers for a session whose uses are spent: by another run, whose
+// response is about to be recorded, or by Recover.
+func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	for pause, over := minPoll, false; !over; pause *= 2 {
+		if err := r.loadRecord(ctx); err != nil {
+			return nil, err
+		}
+		if r.rec.State == Done && r.data.Response != nil {
+			return r.data.Response, nil
+		}
+		again := time.NewTimer(pause)
+		select {
+		case <-again.C:
+		case <-patience.C:
+			over = true
+		}
+		again.Stop()
+	}
+	var outcome Outcome
+	if r.op.Resolve != nil {
+		var err error
+		if outcome, err = r.op.Resolve(ctx, r.s.Key); err != nil {
+			r.reopen(ctx, true)
+			return nil, err
+		}
+	}
+	return r.tell(ctx, outcome)
+}
+
+// tell finishes the session with what Resolve knows of the response.
+func (r *run) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
+	var response json.RawMessage
+	if outcome.Body != nil {
+		var err error
+		if response, err = encodeBody(outcome.Body); err != nil {
+			return nil, err
+		}
+	}
+	next, data := r.finished(response)
+	if err := r.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return nil, err
+	}
+	if response == nil {
+		return nil, r.challenge(ctx, errFinished)
+	}
+	return response, nil
+}
+
+// bury ends a session under whose key the operation can never succeed.
+func (r *run) bury(ctx context.Context, why error) error {
+	next, data := r.finished(nil)
+	data.Dead = true
+	if err := r.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return why
+}

@@ -1,0 +1,118 @@
+package uia
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+)
+
+// claimOf returns the claim that this session has on what a stage set aside.
+func (v *visit) claimOf(result json.RawMessage) TxClaim {
+	return TxClaim{Key: v.s.Key, Run: v.rec.Run, Result: result, Now: v.e.now()}
+}
+
+// release gives back what a stage has set aside and the record does not show.
+func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) (done bool) {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	err := st.tx.Release(ctx, v.claimOf(held), v.s.Result(st.Type()))
+	if err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrSpent) {
+		v.e.log.WarnContext(ctx, "uia: what a stage holds could not be given back and is left to lapse", "session", v.s.Key, "stage", st.Type(), "error", err)
+	}
+	return err == nil
+}
+
+// loosen lets others have what a stage holds for the session, which keeps it until
+// one of them needs it. It returns the result to be recorded. Nothing depends on it:
+// what is held lapses by itself.
+func (v *visit) loosen(ctx context.Context, st *stage, held json.RawMessage) json.RawMessage {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	c := v.claimOf(held)
+	c.Hold = HoldLoosely
+	loose, err := st.tx.Hold(ctx, c)
+	if err == nil {
+		return loose
+	}
+	if _, refused := errors.AsType[*Error](err); !refused && !errors.Is(err, ErrSpent) {
+		v.e.log.WarnContext(ctx, "uia: what a stage holds stays held until it lapses", "session", v.s.Key, "stage", st.Type(), "error", err)
+	}
+	return held
+}
+
+// loosenAll is loosen for everything that the completed stages hold. The record then
+// shows it, so that the next good request renews what it can.
+func (v *visit) loosenAll(ctx context.Context) {
+	data := *v.data
+	data.Completed = slices.Clone(data.Completed)
+	changed := false
+	for i, c := range data.Completed {
+		if st := v.e.stages[c.Type]; st != nil && st.tx != nil {
+			data.Completed[i].Result = v.loosen(ctx, st, c.Result)
+			changed = changed || !bytes.Equal(data.Completed[i].Result, c.Result)
+		}
+	}
+	if !changed {
+		return
+	}
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	if err := v.save(ctx, v.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
+		v.e.log.WarnContext(ctx, "uia: a session does not know that others can have what it holds", "session", v.s.Key, "error", err)
+	}
+}
+
+// renew lets each completed stage renew what it holds. If one has lost it, that
+// stage and what follows it are not completed any more, and the reason is
+// returned.
+func (v *visit) renew(ctx context.Context) (gone *Error, err error) {
+	if flowDone(v.flows, v.s.Completed, v.op.AnyOrder) {
+		return nil, nil // the run pins it, and takes it anew if it has been lost
+	}
+	for i, c := range v.data.Completed {
+		st := v.e.stages[c.Type]
+		if st == nil || st.tx == nil {
+			continue
+		}
+		held, err := st.tx.Hold(ctx, v.claimOf(c.Result))
+		if refusal, ok := errors.AsType[*Error](err); ok {
+			return refusal, v.uncomplete(ctx, i, v.data.Doubt)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(held, c.Result) {
+			continue
+		}
+		data := *v.data
+		data.Completed = slices.Clone(data.Completed)
+		data.Completed[i].Result = held
+		if err := v.save(ctx, v.opened(), &data); errors.Is(err, ErrConflict) {
+			return nil, v.loadRecord(ctx) // another request of the session renews it
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// uncomplete takes back the completion of stage i and of those that follow it.
+func (v *visit) uncomplete(ctx context.Context, i int, doubt bool) error {
+	data := *v.data
+	data.Doubt = doubt
+	data.Completed = slices.Clone(data.Completed[:i])
+	gone := v.data.Completed[i:]
+	if err := v.save(ctx, v.opened(), &data); errors.Is(err, ErrConflict) {
+		return v.loadRecord(ctx)
+	} else if err != nil {
+		return err
+	}
+	for _, c := range gone {
+		if st := v.e.stages[c.Type]; st != nil && st.tx != nil && v.release(ctx, st, c.Result) {
+			v.e.observe(ctx, useEvent(EventUseReleased, st.Type(), v.claimOf(c.Result)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package uia
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+)
+
+// attempt lets the stage look at the request, and records it if it passes. On
+// return without an error the stage is completed, by this request or by another
+// that was faster.
+func (v *visit) attempt(ctx context.Context, st *stage, mayRun bool) error {
+	settle, err := v.e.charge(ctx, v.s.Client)
+	if err != nil {
+		return err
+	}
+	defer settle(false) // if the stage panics; after the first call it does nothing
+	result, err := v.ask(ctx, st)
+	if err == nil {
+		err = v.complete(ctx, st, result, mayRun)
+	}
+	if errors.Is(err, ErrExhausted) || errors.Is(err, ErrSpent) {
+		// What this request came for may be gone because another request of the same
+		// session has taken it.
+		if overtaken, loadErr := v.changed(ctx); loadErr != nil || overtaken {
+			return loadErr
+		}
+		if errors.Is(err, ErrSpent) {
+			err = errUnknownSession // the session's use is spent, and its record is gone
+		}
+	}
+	refusal, refused := errors.AsType[*Error](err)
+	failed := refused && refusal.guessed()
+	settle(failed)
+	if failed {
+		v.e.observe(ctx, stageFailed(v.s, st.Type(), refusal))
+	}
+	more, unfinished := errors.AsType[*Continue](err)
+	if !unfinished && !(refused && refusal.Status == http.StatusUnauthorized) {
+		return err
+	}
+	if err := v.keepParams(ctx); err != nil {
+		return err
+	}
+	if unfinished {
+		c := v.challenge(ctx, nil)
+		if challenge, ok := c.(*Challenge); ok {
+			challenge.Extra = more.Extra
+		}
+		return c
+	}
+	return v.challenge(ctx, refusal)
+}
+
+// ask lets the stage look at the request, and the operation at what the stage has
+// found. Nothing has been set aside then. A panic of either is an error.
+func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("uia: stage %q panicked: %v\n%s", st.Type(), p, debug.Stack())
+		}
+	}()
+	result, err = st.Attempt(ctx, v.s, v.auth.object)
+	if err != nil {
+		return nil, err
+	}
+	if result != nil && !json.Valid(result) {
+		return nil, fmt.Errorf("uia: the result of stage %q is not JSON", st.Type())
+	}
+	if v.op.Admit == nil {
+		return result, nil
+	}
+	passed := *v.s
+	passed.setCompleted(v.data.with(completion{st.Type(), result}).Completed)
+	return result, v.op.Admit(ctx, &passed)
+}
+
+// guessed reports whether the refusal of a stage is one of a guess.
+func (e *Error) guessed() bool {
+	switch {
+	case e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
+		return false
+	case e.ErrCode == spec.ErrorMissingParam, e.ErrCode == spec.ErrorInvalidParam:
+		return false
+	}
+	return true
+}
+
+// keepParams records the parameters of a request whose stage did not pass, so that
+// the client need not send them again, in a session that has a record. One that has
+// none has proved nothing, and costs no write.
+func (v *visit) keepParams(ctx context.Context) error {
+	if v.rec.Revision == 0 || v.rec.State != Open || !v.sendsParams() || string(v.data.Params) == string(v.params) {
+		return nil
+	}
+	data := *v.data
+	data.Params = v.s.Params
+	if err := v.save(ctx, v.opened(), &data); errors.Is(err, ErrConflict) {
+		return v.loadRecord(ctx)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// completing is one try to record a stage that has passed.
+type completing struct {
+	held         json.RawMessage
+	draft, saved draft
+	lease        bool // the draft takes the lease
+	pinned       bool
+}
+
+// complete records a stage that has passed, together with what it sets aside. If
+// that completes a flow and mayRun is set, the same write takes the lease.
+func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage, mayRun bool) error {
+	for range maxConflicts {
+		var last completing
+		nonce := rand.Text() // one for both, if the group is run twice: they are the same write
+		err := v.e.group(ctx, func(ctx context.Context) (err error) {
+			last, err = v.tryComplete(ctx, st, result, nonce, mayRun)
+			return err
+		})
+		v.owned, v.pinned, v.unsure = false, false, false
+		if err == nil {
+			v.adopt(last.saved.Record, last.saved.data)
+			v.owned, v.pinned = last.lease, last.pinned
+			if st.tx != nil {
+				v.e.observe(ctx, useEvent(EventUseHeld, st.Type(), v.claimOf(last.held)))
+			}
+			return nil
+		}
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			return err // nothing was set aside
+		}
+		if loadErr := v.reloadRecord(ctx); loadErr != nil {
+			// The record may show what was set aside: it is left to lapse.
+			return errors.Join(err, loadErr)
+		}
+		if last.draft.wrote(v.rec) {
+			// The group was written, and only its answer lost.
+			v.owned, v.unsure = last.lease, last.lease
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			// Another request of the session may be about to record the same thing.
+			if st.tx != nil && last.held != nil {
+				v.loosen(ctx, st, last.held)
+			}
+			return err
+		}
+		settleErr := v.resettle()
+		if v.awaits(st.Type()) && (settleErr == nil || !mayRun) {
+			continue
+		}
+		if st.tx != nil && last.held != nil {
+			// Another token was faster in this session: this one is not recorded.
+			v.release(ctx, st, last.held)
+		}
+		return nil
+	}
+	return errBusy
+}
+
+// tryComplete makes the writes of complete once.
+func (v *visit) tryComplete(ctx context.Context, st *stage, result json.RawMessage, nonce string, mayRun bool) (c completing, err error) {
+	c.held = result
+	if st.tx != nil {
+		if c.held, err = st.tx.Hold(ctx, v.claimOf(result)); err != nil {
+			return completing{}, err
+		}
+	}
+	next := v.opened()
+	data := v.data.with(completion{st.Type(), c.held})
+	if !v.paramsMissing { // else the stage was completed out of band
+		data.Params = v.s.Params
+	}
+	if c.lease = mayRun && v.doneBy(data); c.lease {
+		next, data = v.leased(data)
+	}
+	next.Owner = nonce
+	c.draft = draft{next, data}
+	if c.saved, err = v.store(ctx, c.draft); err != nil || !c.lease {
+		return c, err
+	}
+	c.pinned, err = v.pinEarly(ctx, c.saved)
+	return c, err
+}
+
+// pinEarly pins what the stages hold in the same group as the lease, which saves a
+// store that groups writes a commit. It reports whether all of it is pinned: where a
+// stage refuses, the run asks again, and knows what to do.
+func (v *visit) pinEarly(ctx context.Context, saved draft) (bool, error) {
+	for _, c := range saved.data.Completed {
+		st := v.e.stages[c.Type]
+		if st == nil || st.tx == nil {
+			continue
+		}
+		err := st.tx.Begin(ctx, TxClaim{Key: saved.Key, Run: saved.Run, Result: c.Result, Now: v.e.now()})
+		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// awaits reports whether the stage can still be completed.
+func (v *visit) awaits(typ string) bool {
+	return (v.rec.State == Open || v.rec.Revision == 0) && isNext(v.flows, v.s.Completed, v.op.AnyOrder, typ)
+}
+
+func (v *visit) doneBy(data *recordData) bool {
+	types := make([]string, len(data.Completed))
+	for i, c := range data.Completed {
+		types[i] = c.Type
+	}
+	return flowDone(v.flows, types, v.op.AnyOrder)
+}
+
+// group makes several small writes in one, where the store gains by it.
+func (e *Engine) group(ctx context.Context, fn func(context.Context) error) error {
+	if g, ok := e.cfg.Sessions.(Grouper); ok {
+		return g.Group(ctx, fn)
+	}
+	return fn(ctx)
+}

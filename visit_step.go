@@ -1,0 +1,248 @@
+package uia
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/wire"
+)
+
+// Why a challenge is sent once more. They have status 401 and end in challenges.
+var (
+	errLostStage = &Error{Status: http.StatusUnauthorized, MatrixError: spec.MatrixError{
+		ErrCode: wire.CodeUnauthorized, Err: "A completed stage does not hold any more and must be repeated.",
+	}}
+	errFinished = &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden("The session is finished. Its result cannot be told again.")}
+)
+
+// replayWindow is how long a finished session still answers the request that
+// finished it.
+const replayWindow = 5 * time.Minute
+
+// Authenticate takes a request one step further. It returns a Grant if the
+// operation may run, or has run already: call its Finish. Otherwise it returns a
+// *Challenge or an *Error, to be answered as [Answer] says.
+func (e *Engine) Authenticate(ctx context.Context, r Request) (*Grant, error) {
+	v, err := e.newVisit(r)
+	if err != nil {
+		return nil, e.Refuse(ctx, r, err)
+	}
+	g, err := v.authenticate(ctx)
+	if err != nil {
+		return nil, v.told(ctx, err)
+	}
+	return g, nil
+}
+
+func (v *visit) authenticate(ctx context.Context) (*Grant, error) {
+	if v.auth.session == "" {
+		if err := v.start(ctx); err != nil {
+			return nil, err
+		}
+		return v.step(ctx, nil, true)
+	}
+	err := v.resume(ctx, v.auth.session)
+	if errors.Is(err, errPast) {
+		if err = v.restart(ctx); err == nil {
+			return v.step(ctx, nil, true)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.proceed(ctx)
+}
+
+// resume opens the session that the request names, and its record. It returns
+// errPast if the session's time is over, unless its operation runs, may have run, or
+// has run and is still answered for.
+func (v *visit) resume(ctx context.Context, id string) error {
+	err := v.unseal(ctx, id)
+	past := errors.Is(err, errPast)
+	if err != nil && !past {
+		return err
+	}
+	if err := v.loadRecord(ctx); err != nil {
+		return err
+	}
+	if past && v.rec.State != Running && !v.data.Doubt && !v.replayable() {
+		return errPast
+	}
+	return nil
+}
+
+// replayable reports whether the session is finished and its response is still told.
+func (v *visit) replayable() bool {
+	return v.rec.State == Done && v.data.Response != nil &&
+		v.s.Now.UnixMilli()-v.data.Finished < replayWindow.Milliseconds()
+}
+
+// replay answers a request to a finished session: the client for which the operation
+// has run gets the response, everybody else the completed stages (Client-Server API,
+// "User-interactive API in the REST API": "servers must return either a 401 response
+// with the completed stages, or the result of the API call").
+func (v *visit) replay(ctx context.Context) (*Grant, error) {
+	switch same := v.sameClient(); {
+	case v.data.Dead:
+		return nil, errUnknownSession
+	case same && v.replayable():
+		return &Grant{v: v, response: v.data.Response}, nil
+	case same || !v.poll():
+		return nil, v.challenge(ctx, errFinished)
+	}
+	return nil, v.challenge(ctx, nil)
+}
+
+// proceed handles a request of a session that exists.
+func (v *visit) proceed(ctx context.Context) (*Grant, error) {
+	for range maxConflicts {
+		if v.rec.State == Done || v.running() {
+			return v.step(ctx, nil, true)
+		}
+		known, err := v.settleParams()
+		if err != nil {
+			return nil, err
+		}
+		if !(known && v.poll()) {
+			if err := v.check(ctx, known); err != nil {
+				if changed, loadErr := v.changed(ctx); loadErr != nil {
+					return nil, loadErr
+				} else if changed {
+					continue // the account may have been made just now, by another request of this session
+				}
+				if !v.inDoubt() {
+					v.loosenAll(ctx)
+				}
+				return nil, err
+			}
+		}
+		gone, err := v.renew(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return v.step(ctx, gone, true)
+	}
+	return nil, errBusy
+}
+
+// check asks the operation what it thinks of the parameters. Check never sees a
+// session whose operation runs, is done or may be: the account just made would be
+// in use. Admit sees parameters that the completed stages have not met yet.
+func (v *visit) check(ctx context.Context, known bool) error {
+	if v.inDoubt() {
+		return nil
+	}
+	if v.op.Check != nil {
+		if err := v.op.Check(ctx, v.s); err != nil {
+			return err
+		}
+	}
+	if v.op.Admit != nil && !known && len(v.s.Completed) > 0 {
+		return v.op.Admit(ctx, v.s)
+	}
+	return nil
+}
+
+// move is what a request does next in its session.
+type move int
+
+const (
+	askMove     move = iota // it is told which stages are completed
+	refuseMove              // its stage cannot be attempted now
+	attemptMove             // its stage is attempted
+	replayMove              // the session is finished
+	waitMove                // another request of the same client has the operation run
+	runMove                 // the operation runs for it
+)
+
+// next decides what the request does next. Unless mayRun is set it has no operation
+// run and gets no response.
+func (v *visit) next(mayRun bool) move {
+	typ := v.auth.typ
+	if typ != "" && !v.s.Has(typ) {
+		if v.awaits(typ) {
+			return attemptMove
+		}
+		if v.rec.State == Done {
+			return replayMove
+		}
+		return refuseMove
+	}
+	switch {
+	case !mayRun:
+		return askMove
+	case v.rec.State == Done:
+		return replayMove
+	case v.running():
+		if v.sameClient() {
+			return waitMove
+		}
+		return askMove
+	case flowDone(v.flows, v.s.Completed, v.op.AnyOrder) && v.mayRun():
+		return runMove
+	}
+	return askMove
+}
+
+// step attempts the stage that the request is for, if it is one that can be
+// attempted, and says what comes next. With mayRun a completed flow ends in a grant,
+// otherwise in the challenge like any other step. gone is why an earlier stage does
+// not hold any more; nil if all do.
+func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*Grant, error) {
+	for range maxConflicts {
+		switch v.next(mayRun) {
+		case askMove:
+			return nil, v.challenge(ctx, gone)
+		case refuseMove:
+			return nil, v.challenge(ctx, v.outOfOrder(gone))
+		case replayMove:
+			return v.replay(ctx)
+		case waitMove:
+			return &Grant{v: v}, nil
+		case runMove:
+			err := v.takeLease(ctx)
+			if err == nil {
+				return &Grant{v: v}, nil
+			}
+			if !errors.Is(err, ErrConflict) {
+				return nil, err
+			}
+			if err := v.loadRecord(ctx); err != nil {
+				return nil, err
+			}
+		case attemptMove:
+			if err := v.attempt(ctx, v.e.stages[v.auth.typ], mayRun); err != nil {
+				return nil, err
+			}
+			if v.owned {
+				return &Grant{v: v}, nil
+			}
+			gone = nil
+		}
+		if err := v.resettle(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errBusy
+}
+
+// outOfOrder says why the stage of this request cannot be attempted: it names the
+// one that comes first. A session that was begun because the client's was over says
+// nothing: the client sees in it where to start again.
+func (v *visit) outOfOrder(gone *Error) *Error {
+	switch {
+	case gone != nil:
+		return gone
+	case v.fresh:
+		return nil
+	}
+	text := "This stage cannot be completed now."
+	if missing := nextStages(v.flows, v.s.Completed, v.op.AnyOrder); len(missing) > 0 {
+		text = "This stage cannot be completed now: " + missing[0] + " has to be completed first."
+	}
+	return &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden(text)}
+}
