@@ -236,7 +236,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 	if limit, ok := errors.AsType[*LimitError](err); ok {
 		return &Error{
 			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please wait."},
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please try again in " + wire.InWords(limit.RetryAfter) + "."},
 			RetryAfter:  limit.RetryAfter,
 			Cause:       err,
 		}
@@ -248,7 +248,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 	if errors.Is(err, ErrFull) {
 		return &Error{
 			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please wait."},
+			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please try again in a minute."},
 			RetryAfter:  time.Minute,
 			Cause:       err,
 		}

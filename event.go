@@ -75,9 +75,10 @@ const (
 	// Session, Stage, UserID.
 	EventUseSpent EventKind = "use_spent"
 
-	// EventStageFailed: a stage has refused an attempt in a way that is charged to
-	// the client's budget: a wrong token, a wrong password. Operation, Session,
-	// Stage, Client, ErrCode, Reason.
+	// EventStageFailed: somebody has guessed wrong in a way that is charged to the
+	// client's budget: a wrong token, a wrong password. Operation, Session, Stage,
+	// Client, ErrCode, Reason. Of a token that the validity endpoint was asked about,
+	// the Operation is "validity", and there are no Session and ErrCode.
 	EventStageFailed EventKind = "stage_failed"
 	// EventLimitHit: a client was turned away because its budget of failures is
 	// spent. Client.

@@ -17,10 +17,17 @@ func stageFailed(s *Session, stage string, refusal *Error) Event {
 		Kind: EventStageFailed, Operation: operationOf(s.Key), Session: s.Key, Stage: stage,
 		Client: s.Client, ErrCode: refusal.ErrCode,
 	}
+	ev.Reason, _ = storeReason(refusal)
+	return ev
+}
+
+// storeReason returns what a store says of a token that is not to be had, and false if
+// the error is another one.
+func storeReason(err error) (reason string, ok bool) {
 	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
-		if errors.Is(refusal, reason) {
-			ev.Reason = strings.TrimPrefix(reason.Error(), "uia: ")
+		if errors.Is(err, reason) {
+			return strings.TrimPrefix(reason.Error(), "uia: "), true
 		}
 	}
-	return ev
+	return "", false
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -135,6 +136,7 @@ func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessa
 	if err := AuthField(auth, "token", &value); err != nil {
 		return nil, err
 	}
+	value = strings.TrimSpace(value) // which comes with copying
 	if !ValidTokenValue(value) {
 		return nil, refuseToken(nil)
 	}

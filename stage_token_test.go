@@ -76,7 +76,7 @@ func TestTokenStageFailuresAreAlike(t *testing.T) {
 	want := h.post(dict{"auth": submitToken(s, "unknown")})
 	want.is(t, 401, "M_UNAUTHORIZED")
 	store.reset()
-	for _, token := range []string{"expired", "disabled", "revoked", "", "not a token", "\x00", strings.Repeat("a", 65), "Good", "good "} {
+	for _, token := range []string{"expired", "disabled", "revoked", "", "not a token", "\x00", strings.Repeat("a", 65), "Good", "go od"} {
 		a := h.post(dict{"auth": submitToken(s, token)})
 		assert.Equal(t, want.Body, a.Body, "%q", token)
 		assert.Equal(t, want.Header, a.Header)

@@ -1,9 +1,9 @@
 package uia
 
 import (
-	"errors"
+	"context"
 	"net/http"
-	"net/url"
+	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
@@ -57,11 +57,24 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.H
 	})
 }
 
-func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return false, &Error{Status: http.StatusBadRequest, MatrixError: spec.InvalidParam("The query cannot be read."), Cause: err}
+// validityOperation stands in events for the operation of the endpoint, which has none.
+const validityOperation = "validity"
+
+// invalid returns why nobody could register with the token now; nil if somebody could.
+func (e *Engine) invalid(ctx context.Context, tokens TokenStore, value string) error {
+	if !ValidTokenValue(value) {
+		return ErrNotFound
 	}
+	now := e.now()
+	token, err := tokens.Token(ctx, value, now)
+	if err != nil {
+		return err
+	}
+	return token.Usable(now)
+}
+
+func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
+	query := r.URL.Query() // what cannot be read of it is not there
 	switch values := query["token"]; len(values) {
 	case 0:
 		return false, NewError(http.StatusBadRequest, spec.MissingParam("The query parameter token is missing."))
@@ -78,16 +91,16 @@ func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
 		return false, err
 	}
 	defer settle(false) // if the store panics or fails; after the first call it does nothing
-	value, now := query.Get("token"), e.now()
-	if !ValidTokenValue(value) {
-		settle(true)
-		return false, nil
+	reason := e.invalid(r.Context(), tokens, strings.TrimSpace(query.Get("token")))
+	why, known := storeReason(reason)
+	if reason != nil && !known {
+		return false, reason
 	}
-	token, err := tokens.Token(r.Context(), value, now)
-	valid := err == nil && token.Usable(now) == nil
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return false, err
+	settle(reason != nil)
+	if reason != nil {
+		e.observe(r.Context(), Event{
+			Kind: EventStageFailed, Operation: validityOperation, Stage: TokenType, Client: req.Client, Reason: why,
+		})
 	}
-	settle(!valid)
-	return valid, nil
+	return reason == nil, nil
 }

@@ -133,10 +133,10 @@ func TestValidityRefusals(t *testing.T) {
 		assert.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
 		v.meter.untouched(t)
 	}
-	for _, query := range []string{"", "?", "?Token=abc", "?tok=abc"} {
+	for _, query := range []string{"", "?", "?Token=abc", "?tok=abc", "?token=%zz", "?token=abc;x=1", "?token=%"} {
 		refused(v.request("GET", query), 400, "M_MISSING_PARAM")
 	}
-	for _, query := range []string{"?token=abc&token=abc", "?token=abc&token=", "?token=%zz", "?token=abc;x=1", "?token=%"} {
+	for _, query := range []string{"?token=abc&token=abc", "?token=abc&token="} {
 		refused(v.request("GET", query), 400, "M_INVALID_PARAM")
 	}
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"} {
@@ -200,7 +200,7 @@ func TestValidityBudget(t *testing.T) {
 	v.meter.reset()
 	w := v.ask("abc") // the budget of both is spent
 	assert.Equal(t, 429, w.Code)
-	assert.JSONEq(t, `{"errcode":"M_LIMIT_EXCEEDED","error":"Too many failed attempts. Please wait.","retry_after_ms":10000}`, w.Body.String())
+	assert.JSONEq(t, `{"errcode":"M_LIMIT_EXCEEDED","error":"Too many failed attempts. Please try again in 10 seconds.","retry_after_ms":10000}`, w.Body.String())
 	assert.Equal(t, "10", w.Header().Get("Retry-After"))
 	v.meter.untouched(t)
 	v.post(dict{"auth": submitToken(s, "abc")}).is(t, 429, "M_LIMIT_EXCEEDED")
@@ -236,4 +236,37 @@ func TestAPanicLeavesNoGuessInFlight(t *testing.T) {
 		_, err := h.engine.Authenticate(ctx, uia.Request{Operation: "register", Client: netip.MustParseAddr("192.0.2.1"), Body: []byte(`{"auth":{"type":"first"}}`)})
 		assert.ErrorContains(t, err, "500 M_UNKNOWN")
 	}
+}
+
+// A token that was copied brings white space along, wherever it is typed.
+func TestATokenWithWhiteSpaceAround(t *testing.T) {
+	v := newValidity(t, nil, nil)
+	v.token("abc", 1)
+	for _, query := range []string{"%20abc", "abc%0A", "+abc%0d%0a", "%C2%A0abc", "abc&%zz", "abc&a;b"} {
+		assert.JSONEq(t, `{"valid":true}`, v.request("GET", "?token="+query).Body.String(), query)
+	}
+	for _, query := range []string{"ab%20c", "%20", "abc%00"} {
+		assert.JSONEq(t, `{"valid":false}`, v.request("GET", "?token="+query).Body.String(), query)
+	}
+	s := v.open(dict{})
+	v.post(dict{"auth": submitToken(s, "ab c")}).is(t, 401, "M_UNAUTHORIZED")
+	a := v.post(dict{"auth": submitToken(s, "\u00a0abc\n")})
+	assert.Equal(t, []string{uia.TokenType}, a.completed(), a.Body)
+}
+
+func TestValidityIsAGuess(t *testing.T) {
+	var events []uia.Event
+	v := newValidity(t, func(c *uia.Config) {
+		limited(2)(c)
+		c.Observer = func(_ context.Context, ev uia.Event) { events = append(events, ev) }
+	}, nil)
+	v.token("abc", 1)
+	v.add(uia.Token{Value: "gone", Expires: v.clock.Now()})
+	for _, token := range []string{"abc", "wrong", "gone", "abc"} {
+		v.ask(token)
+	}
+	failed := uia.Event{Kind: uia.EventStageFailed, Operation: "validity", Stage: uia.TokenType, Client: netip.MustParseAddr("192.0.2.1"), Reason: "not found"}
+	expired := failed
+	expired.Reason = "token expired"
+	assert.Equal(t, []uia.Event{failed, expired, {Kind: uia.EventLimitHit, Client: failed.Client}}, events)
 }

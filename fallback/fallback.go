@@ -3,9 +3,11 @@
 package fallback
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -132,14 +134,15 @@ func authType(r *http.Request) string {
 // page returns the page for a request. An error is to be shown in it, and then the
 // page may have no form.
 func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil || len(query["session"]) != 1 {
-		return page, errExpired
+	query := r.URL.Query() // what cannot be read of it is not there
+	id, err := h.sessionID(r, query)
+	if err != nil {
+		return page, err
 	}
 	if target := query.Get("redirect"); slices.Contains(h.opts.Redirects, target) {
 		page.Redirect = redirectURL(target)
 	}
-	s, err := h.session(r, query.Get("session"))
+	s, err := h.session(r, id)
 	if err != nil {
 		return page, err
 	}
@@ -170,6 +173,25 @@ func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err er
 	}
 	page.ask(*shown, sent.values)
 	return page, sent.failure
+}
+
+// sessionID returns the ID that stands in the query, or in a submitted form, where
+// other homeservers have it too.
+func (h *Handler) sessionID(r *http.Request, query url.Values) (string, error) {
+	ids := query["session"]
+	if len(ids) == 0 && r.Method == http.MethodPost {
+		req, err := h.engine.Request(r, uia.Caller{})
+		sent, err := values(req.Body, err)
+		if err != nil {
+			return "", err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(req.Body)) // for the stage
+		ids = sent["session"]
+	}
+	if len(ids) != 1 {
+		return "", errExpired
+	}
+	return ids[0], nil
 }
 
 // session returns the session of this ID. An error of it is errExpired, errFinished, or

@@ -13,6 +13,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/wire"
 )
 
 //go:embed page.html
@@ -145,24 +146,11 @@ func (p *Page) explain(err error, body any) {
 		p.Heading = "Wrong page"
 		p.Error = "Your app did not ask for this step. Please go back to it and start again."
 	case wait > 0:
-		p.Error = fmt.Sprintf("There were too many failed attempts. Please wait %s and try again.", inWords(wait))
+		p.Error = fmt.Sprintf("There were too many failed attempts. Please wait %s and try again.", wire.InWords(wait))
 	case p.Error == "":
 		p.Error = "Something went wrong on the server. Please try again in a moment."
 	}
 	if p.Heading == "" {
 		p.Heading = "Something went wrong"
 	}
-}
-
-func inWords(d time.Duration) string {
-	count := func(n time.Duration, unit string) string {
-		if n == 1 {
-			return "1 " + unit
-		}
-		return fmt.Sprintf("%d %ss", n, unit)
-	}
-	if d > 2*time.Minute {
-		return count((d+time.Minute-1)/time.Minute, "minute")
-	}
-	return count((d+time.Second-1)/time.Second, "second")
 }
