@@ -107,7 +107,7 @@ func TestBadInput(t *testing.T) {
 				body := `{"auth":{"type":"` + uia.TokenType + `","session":` + fmt.Sprintf("%q", fresh) + rest + `}}`
 				g.refuses(t, body).is(t, 401, "M_MISSING_PARAM")
 			}
-			for _, token := range []string{``, `a b`, `abc\u0000`, `abc/`, `\u0000`, `é`, strings.Repeat("a", 65), `abc\n`, `ABC`, `%61bc`} {
+			for _, token := range []string{``, `a b`, `abc\u0000`, `abc/`, `\u0000`, `é`, strings.Repeat("a", 65), `ab\nc`, `ABC`, `%61bc`} {
 				body := `{"auth":{"type":"` + uia.TokenType + `","session":` + fmt.Sprintf("%q", fresh) + `,"token":"` + token + `"}}`
 				assert.Equal(t, "M_UNAUTHORIZED", g.refuses(t, body).errcode())
 			}
