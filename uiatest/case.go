@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 //go:embed cases cases.schema.json
@@ -40,10 +41,17 @@ type Case struct {
 	Level Level `json:"level"`
 	// Says is the sentence that the case stands on. At the level Must it is quoted.
 	Says string `json:"says"`
-	// Place is where the sentence is found; at the level Client, who needs it.
+	// Place is where the sentence is found; at the level Client, who needs it: the
+	// client and the version that was seen to.
 	Place string `json:"place"`
 	// Needs is what the homeserver must offer for the case to apply.
 	Needs []string `json:"needs,omitempty"`
+	// Because says why the case is at the level Must although its sentence has no word
+	// such as must or required: what makes it binding. Empty if it has one.
+	Because string `json:"because,omitempty"`
+	// Kills is the broken homeserver that the case finds: what is left undone, or done
+	// wrong, if it fails. A test of the kit runs the case against such a homeserver.
+	Kills string `json:"kills"`
 	// Guesses is how many failed guesses at a token a right homeserver counts.
 	Guesses int `json:"guesses,omitempty"`
 	// Tokens is how many of Server.Tokens the case takes. It is zero if the case needs
@@ -61,6 +69,15 @@ type file struct {
 	Needs     []string          `json:"needs"`
 	Cases     []caseData        `json:"cases"`
 	Sequences map[string][]step `json:"sequences"`
+	Features  map[string]probe  `json:"features"`
+}
+
+// probe finds out whether the homeserver offers a feature: it does if every answer
+// is as expected.
+type probe struct {
+	Says   string               `json:"says"`
+	Tokens map[string]tokenDecl `json:"tokens"`
+	Steps  []step               `json:"steps"`
 }
 
 type caseData struct {
@@ -68,6 +85,8 @@ type caseData struct {
 	Level   Level                `json:"level"`
 	Says    string               `json:"says"`
 	Place   string               `json:"place"`
+	Because string               `json:"because"`
+	Kills   string               `json:"kills"`
 	Needs   []string             `json:"needs"`
 	Guesses int                  `json:"guesses"`
 	Tokens  map[string]tokenDecl `json:"tokens"`
@@ -89,13 +108,14 @@ func (t *tokenDecl) plain() bool {
 }
 
 // step is one request and what is expected of its answer, or one of the other
-// kinds: use, set, race.
+// kinds: use, set, race, wait.
 type step struct {
 	Use  string         `json:"use"`
 	With map[string]any `json:"with"`
 	When string         `json:"when"`
 	Set  map[string]any `json:"set"`
 	Race *race          `json:"race"`
+	Wait int            `json:"wait"` // seconds
 
 	Request string            `json:"request"`
 	Bearer  string            `json:"bearer"`
@@ -107,6 +127,7 @@ type step struct {
 	Fill    string            `json:"fill"`
 	Until   *until            `json:"until"`
 	Expect  *expect           `json:"expect"`
+	Given   string            `json:"given"`
 	Save    map[string]string `json:"save"`
 }
 
@@ -130,13 +151,14 @@ type race struct {
 
 // features is what a case can need. A file's or case's needs are among them.
 var features = []string{
-	"register", "token", "T", "TD", "validity", "validity-unstable", "available", "fallback", "whoami", "login", "versions", "devices",
+	"register", "token", "T", "TD", "validity", "available", "fallback", "whoami", "login", "versions", "devices",
 	"admin", "server_version", "closed",
+	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "patience",
 }
 
 // Areas returns the areas in the order in which they are run.
 func Areas() []string {
-	return []string{"uia", "token", "validity", "register", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
+	return []string{"uia", "token", "validity", "register", "kinds", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
 }
 
 var load = sync.OnceValues(func() (*suite, error) { return parse(data) })
@@ -145,6 +167,7 @@ var load = sync.OnceValues(func() (*suite, error) { return parse(data) })
 type suite struct {
 	cases     []Case
 	sequences map[string][]step
+	probes    map[string]probe
 }
 
 // Cases returns every case, area by area, in the order of the files.
@@ -157,7 +180,7 @@ func Cases() []Case {
 }
 
 func parse(fsys fs.FS) (*suite, error) {
-	s := &suite{sequences: make(map[string][]step)}
+	s := &suite{sequences: make(map[string][]step), probes: make(map[string]probe)}
 	names, err := fs.Glob(fsys, "cases/*.json")
 	if err != nil {
 		return nil, err
@@ -175,6 +198,7 @@ func parse(fsys fs.FS) (*suite, error) {
 			return nil, fmt.Errorf("uiatest: %s: %w", name, err)
 		}
 		maps.Copy(s.sequences, f.Sequences)
+		maps.Copy(s.probes, f.Features)
 		if f.Area != strings.TrimSuffix(path.Base(name), ".json") && f.Area != "" {
 			return nil, fmt.Errorf("uiatest: %s: the area is called %q", name, f.Area)
 		}
@@ -190,11 +214,14 @@ func parse(fsys fs.FS) (*suite, error) {
 // expand makes the case, or one for each of its rows.
 func (c caseData) expand(f file) []Case {
 	base := Case{
-		Name: f.Area + "/" + c.Name, Area: f.Area, Level: c.Level, Says: c.Says, Place: c.Place,
+		Name: f.Area + "/" + c.Name, Area: f.Area, Level: c.Level, Says: c.Says, Place: c.Place, Because: c.Because, Kills: c.Kills,
 		Needs: slices.Concat(f.Needs, c.Needs), Guesses: c.Guesses, tokens: c.Tokens, steps: c.Steps,
 	}
 	if len(c.Tokens) > 0 {
 		base.Needs = append(base.Needs, "token")
+	}
+	if savesSession(c.Steps) {
+		base.Needs = append(base.Needs, "session")
 	}
 	base.Tokens = len(c.Tokens)
 	for _, t := range c.Tokens {
@@ -216,6 +243,22 @@ func (c caseData) expand(f file) []Case {
 		out = append(out, one)
 	}
 	return out
+}
+
+// savesSession reports whether some of the steps go on in a session. The sequences
+// all do.
+func savesSession(steps []step) bool {
+	return slices.ContainsFunc(steps, func(st step) bool {
+		return st.Use != "" || st.Save["session"] != "" || st.Race != nil && savesSession(st.Race.Steps)
+	})
+}
+
+// waits returns how long the case waits.
+func (c *Case) waits() (d time.Duration) {
+	for _, st := range c.steps {
+		d += time.Duration(st.Wait) * time.Second
+	}
+	return d
 }
 
 // needs reports whether the case needs a feature.

@@ -29,6 +29,7 @@ func TestData(t *testing.T) {
 		require.NotEmpty(t, c.Says, c.Name)
 		require.NotEmpty(t, c.Place, c.Name)
 		require.NotEmpty(t, c.steps, c.Name)
+		require.NotEmpty(t, c.Kills, c.Name)
 		require.Regexp(t, `^[a-z]+(/[a-z0-9-]+){1,2}$`, c.Name)
 		for _, need := range c.Needs {
 			require.Contains(t, features, need, c.Name)
@@ -38,10 +39,53 @@ func TestData(t *testing.T) {
 	for name, steps := range s.sequences {
 		checkSteps(t, s, name, steps)
 	}
-	require.Greater(t, levels[Must], 80)
-	require.Greater(t, levels[Should], 60)
-	require.Greater(t, levels[Client], 50)
+	require.Greater(t, levels[Must], 60)
+	require.Greater(t, levels[Should], 150)
+	require.Greater(t, levels[Client], 40)
 	require.LessOrEqual(t, guesses, MaxGuesses-5, "the cases about limits need some")
+}
+
+// demands is a word by which a sentence demands something.
+var demands = regexp.MustCompile(`(?i)\b(must|required|requires)\b`)
+
+// A case at the level must quotes a sentence that demands something, or the data says
+// what else binds the server. At the level client it names clients and versions.
+func TestLevels(t *testing.T) {
+	for _, c := range Cases() {
+		switch c.Level {
+		case Must:
+			require.True(t, demands.MatchString(c.Says) || c.Because != "", "%s: the sentence demands nothing, and no reason stands beside it", c.Name)
+			require.Contains(t, []string{"Client-Server API", "MSC3231"}, strings.Split(c.Place, ",")[0], c.Name)
+		case Client:
+			require.Empty(t, c.Because, c.Name)
+			for client := range strings.SplitSeq(c.Place, ", ") {
+				require.Regexp(t, `^[A-Za-z][A-Za-z -]+ [0-9a-f.]+$`, client, "%s: a client and its version", c.Name)
+			}
+		case Should:
+			require.Empty(t, c.Because, c.Name)
+		}
+	}
+}
+
+// A feature that is asked for is one that cases need.
+func TestFeatures(t *testing.T) {
+	s, err := load()
+	require.NoError(t, err)
+	needed := make(map[string]bool)
+	for _, c := range s.cases {
+		for _, need := range c.Needs {
+			needed[need] = true
+		}
+	}
+	for _, feature := range features {
+		_, probed := s.probes[feature]
+		require.True(t, needed[feature] || probed, "no case needs %s", feature)
+	}
+	for feature, probe := range s.probes {
+		require.Contains(t, features, feature)
+		require.NotEmpty(t, probe.Says)
+		checkSteps(t, s, feature, probe.Steps)
+	}
 }
 
 func checkSteps(t *testing.T, s *suite, name string, steps []step) {
@@ -54,10 +98,7 @@ func checkSteps(t *testing.T, s *suite, name string, steps []step) {
 			checkSteps(t, s, name, st.Race.Steps)
 		}
 		if st.Expect != nil {
-			checkMatcher(t, name, st.Expect.JSON)
-			for _, m := range st.Expect.Headers {
-				checkMatcher(t, name, m)
-			}
+			checkExpect(t, name, st.Expect)
 		}
 		if st.Request != "" {
 			require.Regexp(t, `^[A-Z]+ /`, st.Request, name)
@@ -65,7 +106,17 @@ func checkSteps(t *testing.T, s *suite, name string, steps []step) {
 	}
 }
 
-var operators = []string{"$absent", "$type", "$optional", "$any", "$all", "$not", "$match", "$contains", "$lacks", "$each", "$only", "$min", "$max"}
+func checkExpect(t *testing.T, name string, e *expect) {
+	checkMatcher(t, name, e.JSON)
+	for _, m := range e.Headers {
+		checkMatcher(t, name, m)
+	}
+	for _, one := range e.Any {
+		checkExpect(t, name, &one)
+	}
+}
+
+var operators = []string{"$absent", "$type", "$optional", "$any", "$all", "$not", "$match", "$contains", "$lacks", "$each", "$values", "$only", "$min", "$max"}
 
 func checkMatcher(t *testing.T, name string, m any) {
 	switch m := m.(type) {

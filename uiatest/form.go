@@ -28,6 +28,9 @@ func (s *scope) submit(fill string) (*message, error) {
 	}
 	form := tagForm.FindStringSubmatch(string(s.page.body))
 	if form == nil {
+		if tagScript.Match(s.page.body) {
+			return nil, notApplicable("the page has no form, but a script: only a browser can fill it in")
+		}
 		return nil, problems("the page has no form")
 	}
 	values := make(url.Values)

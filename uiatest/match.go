@@ -36,11 +36,19 @@ type expect struct {
 	Headers map[string]any `json:"headers"`
 	JSON    any            `json:"json"`
 	Body    bodyExpect     `json:"body"`
+	Any     []expect       `json:"any"`
 }
 
 type bodyExpect struct {
 	Contains []string `json:"contains"`
 	Lacks    []string `json:"lacks"`
+	Calls    []string `json:"calls"`
+	Uncalled []string `json:"uncalled"`
+}
+
+// allows reports whether an answer with this status may be as expected.
+func (e *expect) allows(status int) bool {
+	return slices.Contains(e.Status, status) || slices.ContainsFunc(e.Any, func(e expect) bool { return e.allows(status) })
 }
 
 // problems returns in which ways the answer is not what is expected. Variables
@@ -73,8 +81,42 @@ func (e *expect) problems(a *answer) (out []string) {
 			out = append(out, fmt.Sprintf("the body contains %q", no))
 		}
 	}
+	for _, name := range e.Body.Calls {
+		if pageCalls(string(a.body), name) == neverCalls {
+			out = append(out, "no script of the page calls "+name)
+		}
+	}
+	for _, name := range e.Body.Uncalled {
+		if pageCalls(string(a.body), name) == callsAtOnce {
+			out = append(out, "a script of the page calls "+name+" at once")
+		}
+	}
 	slices.Sort(out)
-	return out
+	return append(out, e.alternatives(a)...)
+}
+
+// alternatives returns in which ways the answer is like none of the alternatives. It
+// speaks of those whose status the answer has; if there are none, of the status.
+func (e *expect) alternatives(a *answer) []string {
+	var near []string
+	var others statuses
+	for _, one := range e.Any {
+		list := one.problems(a)
+		if len(list) == 0 {
+			return nil
+		}
+		if len(one.Status) == 0 || slices.Contains(one.Status, a.status) {
+			near = append(near, strings.Join(list, " and "))
+		}
+		others = append(others, one.Status...)
+	}
+	switch {
+	case len(e.Any) == 0:
+		return nil
+	case near == nil:
+		return []string{fmt.Sprintf("status %d, expected %v", a.status, others)}
+	}
+	return []string{strings.Join(near, ", or else ")}
 }
 
 // absent stands for a member or header that is not there.
@@ -164,6 +206,13 @@ func operate(at, name string, arg, got any) bool {
 		return list != nil && !slices.ContainsFunc(list, fits(arg))
 	case "$each":
 		return list != nil && !slices.ContainsFunc(list, func(v any) bool { return !fits(arg)(v) })
+	case "$values":
+		for _, v := range object {
+			if !fits(arg)(v) {
+				return false
+			}
+		}
+		return object != nil
 	case "$only":
 		for member := range object {
 			if !slices.Contains(arg.([]any), any(member)) {

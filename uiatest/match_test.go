@@ -2,6 +2,8 @@ package uiatest
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -24,7 +26,7 @@ func TestMatch(t *testing.T) {
 		`{"n":{"$type":"number"},"f":{"$type":"number"},"b":{"$type":"boolean"},"z":{"$type":"null"},"l":{"$type":"array"},"o":{"$type":"object"}}`,
 		`{"s":{"$any":["x","text"]}}`, `{"gone":{"$any":[{"$absent":true},[]]},"e":{"$any":[{"$absent":true},[]]}}`, `{"s":{"$all":["text",{"$match":"^t"}]}}`,
 		`{"s":{"$not":"x"},"gone":{"$not":"x"}}`, `{"s":{"$match":"ex"}}`, `{"l":{"$contains":"a"}}`, `{"l":{"$lacks":"c"}}`, `{"l":{"$each":{"$type":"string"}}}`,
-		`{"o":{"$only":["x","y"]}}`, `{"n":{"$min":3}}`, `{"n":{"$max":3}}`, `{"huge":1e999999999}`,
+		`{"o":{"$only":["x","y"]}}`, `{"o":{"$values":1}}`, `{"n":{"$min":3}}`, `{"n":{"$max":3}}`, `{"huge":1e999999999}`,
 	} {
 		require.Empty(t, match("", decode(t, right), decode(t, body)), right)
 	}
@@ -32,11 +34,35 @@ func TestMatch(t *testing.T) {
 		`[]`, `{"s":"x"}`, `{"n":"3"}`, `{"s":3}`, `{"n":4}`, `{"z":false}`, `{"gone":null}`, `{"z":{"$absent":true}}`, `{"s":{"$optional":"x"}}`,
 		`{"f":{"$type":"integer"}}`, `{"gone":{"$type":"string"}}`, `{"l":["a"]}`, `{"l":["b","a"]}`, `{"o":{"x":2}}`, `{"s":{"a":1}}`,
 		`{"s":{"$any":["x"]}}`, `{"s":{"$all":["text","x"]}}`, `{"s":{"$not":"text"}}`, `{"n":{"$match":"3"}}`, `{"l":{"$contains":"c"}}`,
-		`{"l":{"$lacks":"a"}}`, `{"gone":{"$lacks":"a"}}`, `{"l":{"$each":"a"}}`, `{"gone":{"$each":"a"}}`, `{"o":{"$only":[]}}`, `{"s":{"$only":[]}}`,
+		`{"l":{"$lacks":"a"}}`, `{"gone":{"$lacks":"a"}}`, `{"l":{"$each":"a"}}`, `{"gone":{"$each":"a"}}`, `{"o":{"$only":[]}}`, `{"o":{"$values":2}}`, `{"s":{"$values":1}}`, `{"s":{"$only":[]}}`,
 		`{"n":{"$min":4}}`, `{"n":{"$max":2}}`, `{"s":{"$min":1}}`, `{"s":{"$unknown":1}}`, `{"huge":{"$min":1}}`,
 	} {
 		require.NotEmpty(t, match("", decode(t, wrong), decode(t, body)), wrong)
 	}
+}
+
+// Of several expectations one is enough. What is said of an answer that is like none
+// of them is about those that have its status.
+func TestAlternatives(t *testing.T) {
+	var e expect
+	require.NoError(t, json.Unmarshal([]byte(`{"any":[{"status":200,"json":{"user_id":"@a:b"}},{"status":[401,403],"json":{"completed":["x"]}}]}`), &e))
+	require.True(t, e.allows(403))
+	require.False(t, e.allows(429))
+	for body, want := range map[string][]string{
+		`200 {"user_id":"@a:b"}`:  nil,
+		`401 {"completed":["x"]}`: nil,
+		`401 {"completed":["y"]}`: {`member "completed[0]" is "y", expected "x"`},
+		`200 {"completed":["x"]}`: {`member "user_id" is missing, expected "@a:b"`},
+		`500 {}`:                  {"status 500, expected 200 or 401 or 403"},
+	} {
+		a := &answer{json: decode(t, body[4:])}
+		fmt.Sscan(body, &a.status)
+		require.Equal(t, want, e.problems(a), body)
+	}
+	e = expect{}
+	require.NoError(t, json.Unmarshal([]byte(`{"any":[{"headers":{"A":"1"}},{"headers":{"B":"2"}}]}`), &e))
+	require.Equal(t, []string{`header A is missing, expected "1", or else header B is missing, expected "2"`}, e.problems(&answer{header: http.Header{}}))
+	require.Empty(t, e.problems(&answer{header: http.Header{"B": {"2"}}}))
 }
 
 func TestVariables(t *testing.T) {
@@ -55,6 +81,12 @@ func TestVariables(t *testing.T) {
 	text, err := c.text("${t.${i}} ${i}")
 	require.NoError(t, err)
 	require.Equal(t, "one 1", text)
+	_, err = s.text("${name.255}")
+	require.Error(t, err, "there is no user ID yet")
+	s.values["user_id"] = "@a:example.org:8448"
+	text, err = s.text("@${name.255}:example.org:8448")
+	require.NoError(t, err)
+	require.Len(t, text, 255)
 	s.values["session"] = "${n}" // what a homeserver sends is not looked into
 	text, err = s.text("${session}")
 	require.NoError(t, err)

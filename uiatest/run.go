@@ -122,7 +122,7 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 		report.Reason = "the run has ended before"
 		return report
 	}
-	if report.Reason = r.missing(c); report.Reason != "" {
+	if report.Reason = r.missing(ctx, c); report.Reason != "" {
 		return report
 	}
 	if left := r.sender.budget.remaining(); left < c.Guesses {
@@ -172,6 +172,7 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 
 func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 	s.values["admin_token"] = r.server.AdminToken
+	s.values["as_token"], s.values["as_prefix"] = r.server.AppServiceToken, r.server.AppServicePrefix
 	s.values["password"] = "uiatest-" + random(20)
 	for name, decl := range c.tokens {
 		value, err := r.mint.token(ctx, decl, s)

@@ -233,6 +233,10 @@ func TestNotApplicable(t *testing.T) {
 		"open":           {Server{Handler: open}, "closed/register-is-403", "registration is open"},
 		"closed":         {Server{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`)}, "uia/no-auth", "registration is closed"},
 		"no limit":       {Server{Handler: open}, "limits/a-limit-says", "50 guesses have got none"},
+		"no guests":      {Server{Handler: open}, "kinds/two-guests", "does not offer guests (accounts of guests): "},
+		"no service":     {Server{Handler: open}, "kinds/an-exclusive-name", "no access token of one"},
+		"no session":     {Server{Handler: answering(http.StatusUnauthorized, `{"flows":[]}`)}, "uia/a-poll-of-a-fresh", "does not offer session"},
+		"no patience":    {Server{Handler: open, Tokens: []string{"a"}, Patience: time.Minute}, "uia/minutes-after-the-end", "it waits for 6m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports, err := Run(t.Context(), test.server, &Options{Match: regexp.MustCompile("^" + test.run)})
@@ -244,14 +248,28 @@ func TestNotApplicable(t *testing.T) {
 	}
 }
 
+// A case that is about something that is not so is not applicable.
+func TestGiven(t *testing.T) {
+	r, err := newRunner(t.Context(), Server{Handler: answering(http.StatusUnauthorized, challenge)}, &Options{})
+	require.NoError(t, err)
+	defer r.close()
+	report := r.run(t.Context(), &Case{Name: "x", steps: []step{
+		{Request: "GET /", Expect: &expect{Status: statuses{401}}, Given: "who asks is refused"},
+		{Request: "GET /", Expect: &expect{Status: statuses{200}}, Given: "who asks again is not"},
+	}})
+	require.Equal(t, NotApplicable, report.Outcome)
+	require.Equal(t, "it is about a homeserver where who asks again is not: status 401, expected 200", report.Reason)
+}
+
 // A homeserver on which registration is closed is measured by the cases about that.
 func TestClosed(t *testing.T) {
 	for _, server := range []Server{
 		{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`)},
 		{Handler: answering(http.StatusForbidden, `{"errcode":"M_FORBIDDEN"}`), Closed: true},
 	} {
-		reports, err := Run(t.Context(), server, &Options{Match: regexp.MustCompile("^closed/"), Levels: []Level{Must}})
+		reports, err := Run(t.Context(), server, &Options{Match: regexp.MustCompile("^closed/"), Levels: []Level{Should}})
 		require.NoError(t, err)
+		require.Len(t, reports, 3)
 		for _, r := range reports {
 			require.Equal(t, Passed, r.Outcome, "%v", r.Problems)
 		}

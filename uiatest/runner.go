@@ -22,8 +22,43 @@ type runner struct {
 	suite   *suite
 	flow    string // "T", "TD" or ""
 
-	mu   sync.Mutex
-	fail error // why the run cannot go on
+	mu     sync.Mutex
+	fail   error               // why the run cannot go on
+	probes map[string]*probing // by feature
+}
+
+// probing is a probe that is made once, when the first case needs it.
+type probing struct {
+	once    sync.Once
+	missing string // why the feature is not there; "" if it is
+}
+
+// offers returns why the homeserver does not offer a feature that there is a probe
+// for; "" if it does.
+func (r *runner) offers(ctx context.Context, feature string) string {
+	what, ok := r.suite.probes[feature]
+	if !ok {
+		return ""
+	}
+	r.mu.Lock()
+	p := r.probes[feature]
+	if p == nil {
+		p = new(probing)
+		r.probes[feature] = p
+	}
+	r.mu.Unlock()
+	p.once.Do(func() {
+		c := Case{tokens: what.Tokens, steps: what.Steps}
+		for _, t := range c.tokens {
+			if p.missing = r.cannotMake(t); p.missing != "" {
+				return
+			}
+		}
+		if err := r.play(ctx, &c, newScope(r.from)); err != nil {
+			p.missing = fmt.Sprintf("the homeserver does not offer %s (%s): %v", feature, what.Says, err)
+		}
+	})
+	return p.missing
 }
 
 func newRunner(ctx context.Context, s Server, opts *Options) (*runner, error) {
@@ -38,7 +73,7 @@ func newRunner(ctx context.Context, s Server, opts *Options) (*runner, error) {
 	if rate <= 0 && s.URL != "" {
 		rate = 20
 	}
-	r := &runner{server: s, suite: suite}
+	r := &runner{server: s, suite: suite, probes: make(map[string]*probing)}
 	r.sender = &sender{base: s.base(), budget: newBudget(MaxGuesses)}
 	if rate > 0 {
 		r.sender.every = time.Duration(float64(time.Second) / rate)

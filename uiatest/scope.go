@@ -199,8 +199,24 @@ func (s *scope) variable(name string) (any, error) {
 		count, what, _ := strings.Cut(arg, ".")
 		n, err := strconv.Atoi(count)
 		return strings.Repeat(what, n), err
+	case "name":
+		return s.filling(name, arg)
 	}
 	return nil, fmt.Errorf("${%s}: there is no such variable", name)
+}
+
+// filling returns a username that makes a user ID of so many bytes, on the server of
+// ${user_id}.
+func (s *scope) filling(name, size string) (any, error) {
+	id, _ := s.values["user_id"].(string)
+	_, server, ok := strings.Cut(id, ":")
+	n, err := strconv.Atoi(size)
+	if !ok || err != nil {
+		return nil, fmt.Errorf("${%s}: there is no ${user_id} yet, or no such length", name)
+	}
+	missing := n - len("@:") - len(server)
+	made := "uiatest-" + random(12)
+	return s.madeUp(name, made+strings.Repeat("x", max(missing-len(made), 0))), nil
 }
 
 // madeUp returns what was made up under this name before, or else fresh.

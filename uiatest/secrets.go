@@ -15,6 +15,7 @@ type secrets map[string]string
 func (r *runner) secrets(s *scope) secrets {
 	found := secrets{}
 	found.add(r.server.AdminToken, "(admin token)")
+	found.add(r.server.AppServiceToken, "(application service's token)")
 	for _, token := range r.server.Tokens {
 		found.add(token, "(registration token)")
 	}

@@ -28,6 +28,14 @@ type Server struct {
 	// or come when all are taken, do not apply.
 	Tokens []string
 
+	// AppServiceToken is the access token of an application service, and
+	// AppServicePrefix what the usernames begin with that it may register, such as
+	// "_uiatest_". Empty means that the cases about application services do not apply.
+	AppServiceToken, AppServicePrefix string
+	// Patience is how long a case may wait. Zero means that those do not apply which
+	// come back to a session after minutes.
+	Patience time.Duration
+
 	// Flows are the flows of POST /register. Nil means that the homeserver is asked.
 	// Cases that register take the first flow that consists of the token stage
 	// (T), or of the token stage and m.login.dummy (TD).
@@ -35,15 +43,17 @@ type Server struct {
 	// Closed says that registration is off: only the cases about that apply.
 	Closed bool
 	// Lacks lists what the homeserver does not offer, of "validity",
-	// "validity-unstable", "available", "fallback", "whoami", "login", "versions",
-	// "devices" (deleting one, which takes the user's password) and "server_version".
+	// "available", "fallback", "whoami", "login", "versions",
+	// "devices" (deleting one, which takes the user's password), "server_version",
+	// "guests", "refresh", "terms", "email", "cross-signing" and "device-names". The
+	// homeserver is asked for these last six: they need not be listed.
 	Lacks []string
 }
 
 // Features returns what Server.Lacks can list.
 func Features() []string {
 	return slices.DeleteFunc(slices.Clone(features), func(name string) bool {
-		return slices.Contains([]string{"register", "token", "T", "TD", "admin", "closed"}, name)
+		return slices.Contains([]string{"register", "token", "T", "TD", "admin", "closed", "appservice", "session", "patience"}, name)
 	})
 }
 
@@ -106,7 +116,7 @@ func flowOf(flows [][]string) string {
 }
 
 // missing returns why a case does not apply; "" if it does.
-func (r *runner) missing(c *Case) string {
+func (r *runner) missing(ctx context.Context, c *Case) string {
 	s := &r.server
 	if s.Closed != c.needs("closed") {
 		if s.Closed {
@@ -123,6 +133,14 @@ func (r *runner) missing(c *Case) string {
 			if s.AdminToken == "" {
 				return "no administration: there is no access token for it"
 			}
+		case "patience":
+			if s.Patience < c.waits() {
+				return fmt.Sprintf("it waits for %v, and the run is not to wait that long", c.waits())
+			}
+		case "appservice":
+			if s.AppServiceToken == "" {
+				return "no application service: there is no access token of one"
+			}
 		case "token":
 			if r.flow == "" {
 				return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
@@ -135,6 +153,11 @@ func (r *runner) missing(c *Case) string {
 	}
 	for _, t := range c.tokens {
 		if why := r.cannotMake(t); why != "" {
+			return why
+		}
+	}
+	for _, need := range c.Needs {
+		if why := r.offers(ctx, need); why != "" {
 			return why
 		}
 	}

@@ -81,6 +81,8 @@ func operatorWords(name string, arg any) string {
 		return "a list without " + words(arg)
 	case "$each":
 		return "a list of nothing but " + words(arg)
+	case "$values":
+		return "an object of nothing but " + words(arg)
 	case "$only":
 		return "an object with no members but " + list(items, ", ")
 	case "$min":

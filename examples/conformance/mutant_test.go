@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,16 +29,17 @@ var full = flag.Bool("full", false, "run every case against every mutant, not on
 // mutant is the example homeserver with one thing broken.
 type mutant struct {
 	name string
-	by   string // a case that kills it
-	flow string // "TD" if empty
-	// answer changes what is answered; store what is stored. One of the two is nil.
+	// answer changes what is answered, serve answers in its place, store changes what is
+	// stored. One of them is not nil.
 	answer func(b *backend, x *exchange)
+	serve  func(b *backend, x *exchange)
 	store  func(uia.Store) uia.Store
 }
 
 // mutants are the broken homeservers.
-var mutants = slices.Concat(sessionMutants, protocolMutants, tokenMutants, validityMutants, registrationMutants,
-	inputMutants, fallbackMutants, deviceMutants, adminMutants, limitMutants)
+var mutants = slices.Concat(challengeMutants, sessionMutants, protocolMutants, stageMutants, finishedMutants, tokenMutants, raceMutants,
+	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, deviceMutants, adminMutants,
+	closedMutants, limitMutants)
 
 // backend is what a mutant has at hand.
 type backend struct {
@@ -44,6 +48,7 @@ type backend struct {
 
 	mu     sync.Mutex
 	memory map[string]string
+	counts map[string]int
 }
 
 func (b *backend) get(key string) string {
@@ -101,6 +106,41 @@ func (x *exchange) admin() bool { return strings.Contains(x.path(), "/registrati
 
 func (x *exchange) fallback() bool { return strings.HasSuffix(x.path(), "/fallback/web") }
 
+// first reports whether it is the first request of a registration, and answered
+// with the flows.
+func (x *exchange) first() bool { return x.register() && x.auth() == nil && x.status == 401 }
+
+// poll reports whether it is a request to register that has nothing in auth but a
+// session.
+func (x *exchange) poll() bool {
+	return x.register() && x.authString("session") != "" && x.authString("type") == ""
+}
+
+// user is the username that is asked for.
+func (x *exchange) user() string {
+	s, _ := x.sent["username"].(string)
+	return s
+}
+
+// made returns the user ID of a user that a broken homeserver makes.
+func (x *exchange) made() map[string]any {
+	return map[string]any{"user_id": "@" + x.user() + ":example.org", "access_token": rand.Text(), "device_id": "A"}
+}
+
+// pass answers as if a stage were passed.
+func (x *exchange) pass() {
+	x.send(with(x.sent, "auth", map[string]any{"session": x.authString("session")}))
+	x.json["completed"] = []string{uia.TokenType}
+}
+
+// page answers with HTML.
+func (x *exchange) page(text string) {
+	x.json, x.body = nil, []byte(text)
+	x.header.Set("Content-Type", "text/html; charset=utf-8")
+}
+
+func (x *exchange) available() bool { return strings.HasSuffix(x.path(), "/register/available") }
+
 func (x *exchange) auth() map[string]any {
 	auth, _ := x.sent["auth"].(map[string]any)
 	return auth
@@ -141,15 +181,19 @@ func with(object map[string]any, name string, v any) map[string]any {
 
 // handler is the mutant as an http.Handler.
 func (m mutant) handler(next http.Handler, b *backend) http.Handler {
-	if m.answer == nil {
+	if m.store != nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, _ := io.ReadAll(r.Body)
 		x := &exchange{next: next, r: r, raw: raw}
 		_ = json.Unmarshal(raw, &x.sent)
-		x.send(raw)
-		m.answer(b, x)
+		if m.serve != nil {
+			m.serve(b, x)
+		} else {
+			x.send(raw)
+			m.answer(b, x)
+		}
 		maps.Copy(w.Header(), x.header)
 		w.WriteHeader(x.status)
 		if x.json != nil {
@@ -159,7 +203,17 @@ func (m mutant) handler(next http.Handler, b *backend) http.Handler {
 	})
 }
 
-// Every mutant is killed by the case that is there for it. The table shows what
+// killers returns the cases that say that they kill the mutant.
+func (m *mutant) killers() (cases []uiatest.Case) {
+	for _, c := range uiatest.Cases() {
+		if c.Kills == m.name {
+			cases = append(cases, c)
+		}
+	}
+	return cases
+}
+
+// Every mutant is killed by each case that says so. With -full the table shows what
 // else notices.
 func TestMutants(t *testing.T) {
 	killed := make([]string, len(mutants))
@@ -170,45 +224,111 @@ func TestMutants(t *testing.T) {
 			names[m.name] = true
 			t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 				t.Parallel()
-				by := m.kill(t)
-				require.Contains(t, by, m.by)
-				killed[i] = fmt.Sprintf("%-52s %3d  %s", m.name, len(by), m.by)
+				killers := m.killers()
+				by := m.kill(t, killers)
+				for _, c := range killers {
+					require.Contains(t, by, c.Name)
+				}
+				killed[i] = fmt.Sprintf("%-60s %3d  %3d", m.name, len(killers), len(by))
 			})
 		}
 	})
-	t.Logf("%d mutants: the broken homeserver, how many cases kill it, and the one that is there for it\n%s", len(mutants), strings.Join(killed, "\n"))
+	t.Logf("%d mutants: the broken homeserver, how many cases are there for it, and how many of those that ran kill it\n%s", len(mutants), strings.Join(killed, "\n"))
 }
 
-// kill returns the cases that fail.
-func (m mutant) kill(t *testing.T) (by []string) {
-	flow := m.flow
-	if flow == "" {
-		flow = "TD"
+// kill returns the cases that fail. It runs the killers, each on a homeserver that
+// has what the case is about, and with -full all cases.
+func (m *mutant) kill(t *testing.T, killers []uiatest.Case) (by []string) {
+	byBase := make(map[base][]string)
+	for _, c := range killers {
+		at := baseOf(&c)
+		byBase[at] = append(byBase[at], regexp.QuoteMeta(c.Name))
 	}
-	storage, failures := open(t, "memory"), 0
-	if strings.HasPrefix(m.by, "limits/") {
-		failures = 10
+	if *full {
+		byBase[base{flow: "TD"}] = []string{".*"}
 	}
-	if m.store != nil {
-		broken := *storage
-		broken.Tokens = m.store(storage.Tokens)
-		storage = &broken
-	}
-	server := homeserver(t, storage, flows[flow], failures)
-	server.Handler = m.handler(server.Handler, &backend{tokens: storage.Tokens, admin: server.AdminToken, memory: make(map[string]string)})
-	server.Flows = [][]string{flows[flow]}
-	opts := &uiatest.Options{Parallel: 4}
-	if !*full || failures > 0 { // with a low limit no other case gets anywhere
-		opts.Match = regexp.MustCompile("^" + regexp.QuoteMeta(m.by) + "$")
-	}
-	reports, err := uiatest.Run(t.Context(), server, opts)
-	require.NoError(t, err)
-	for _, r := range reports {
-		if r.Outcome == uiatest.Failed {
-			by = append(by, r.Name)
-			require.NotEmpty(t, r.Problems)
-			require.NotEmpty(t, r.Exchanges, r.Name)
+	for at, names := range byBase {
+		run := func(t *testing.T) {
+			server, tokens := at.server(t, m.store)
+			server.Handler = m.handler(server.Handler, &backend{tokens: tokens, admin: server.AdminToken, memory: make(map[string]string), counts: make(map[string]int)})
+			opts := &uiatest.Options{Parallel: 4, Match: regexp.MustCompile("^(" + strings.Join(names, "|") + ")$")}
+			reports, err := uiatest.Run(t.Context(), server, opts)
+			require.NoError(t, err)
+			for _, r := range reports {
+				if r.Outcome == uiatest.Failed {
+					by = append(by, r.Name)
+					require.NotEmpty(t, r.Problems)
+					require.NotEmpty(t, r.Exchanges, r.Name)
+				} else if !*full {
+					t.Logf("%s: %s %s", r.Name, r.Outcome, r.Reason)
+				}
+			}
+		}
+		if at.patient {
+			synctest.Test(t, run)
+		} else {
+			run(t)
 		}
 	}
 	return by
+}
+
+// base is a homeserver that mutants are made of.
+type base struct {
+	kinds, closed, limited, patient bool
+	flow                            string
+}
+
+func baseOf(c *uiatest.Case) base {
+	needs := func(some ...string) bool {
+		return slices.ContainsFunc(some, func(need string) bool { return slices.Contains(c.Needs, need) })
+	}
+	at := base{
+		kinds:   needs("guests", "refresh", "appservice", "terms", "email"),
+		closed:  needs("closed"),
+		limited: c.Area == "limits",
+		patient: needs("patience"),
+		flow:    "TD",
+	}
+	if needs("T") {
+		at.flow = "T"
+	}
+	return at
+}
+
+// server returns the homeserver and its tokens, which change wraps unless it is nil.
+func (at base) server(t *testing.T, change func(uia.Store) uia.Store) (uiatest.Server, uia.Store) {
+	switch {
+	case at.kinds:
+		return newKinds(t), nil
+	case at.closed:
+		return newClosed(t), nil
+	}
+	storage, failures := open(t, "memory"), 0
+	if at.limited {
+		failures = 10
+	}
+	if change != nil {
+		broken := *storage
+		broken.Tokens = change(storage.Tokens)
+		storage = &broken
+	}
+	server := homeserver(t, storage, flows[at.flow], failures)
+	server.Flows = [][]string{flows[at.flow]}
+	if at.patient {
+		server.Patience = time.Hour
+	}
+	return server, storage.Tokens
+}
+
+// Every case says what mistake it finds, and there is a homeserver that makes it.
+func TestEveryCaseKills(t *testing.T) {
+	names := make(map[string]bool)
+	for _, m := range mutants {
+		names[m.name] = true
+		require.NotEmpty(t, m.killers(), "no case is there for the mutant that %s", m.name)
+	}
+	for _, c := range uiatest.Cases() {
+		require.True(t, names[c.Kills], "%s: there is no mutant that %s", c.Name, c.Kills)
+	}
 }

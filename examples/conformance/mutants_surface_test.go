@@ -2,106 +2,193 @@ package conformance
 
 import (
 	"bytes"
-	"maps"
+	"net/http"
+	"net/url"
 	"strings"
+
+	"github.com/matrix-uia/uia"
 )
+
+// callback is what the specification prescribes for the fallback page.
+const callback = `if (window.onAuthDone) { window.onAuthDone(); }
+else if (window.opener && window.opener.postMessage) { window.opener.postMessage("authDone", "*"); }`
+
+func script(text string) []byte { return []byte("<script>" + text + "</script>") }
+
+// completes reports whether the page that is answered says that the stage is
+// completed.
+func (x *exchange) completes() bool {
+	return x.fallback() && bytes.Contains(x.body, []byte("authDone"))
+}
 
 // fallbackMutants have a broken fallback page.
 var fallbackMutants = []mutant{
-	{name: "cuts the page off from its opener", by: "fallback/the-opener-is-reached", answer: func(_ *backend, x *exchange) {
+	{name: "has no page", answer: func(_ *backend, x *exchange) {
+		if x.fallback() {
+			x.refuse(404, "M_UNRECOGNIZED")
+		}
+	}},
+	{name: "has a page that completes nothing", serve: func(_ *backend, x *exchange) {
+		if x.fallback() {
+			x.r.Method = "GET"
+		}
+		x.send(x.raw)
+	}},
+	{name: "has a page that contains the callback without calling it", answer: func(_ *backend, x *exchange) {
+		if x.completes() {
+			x.page("<p>Done.</p>")
+			x.body = append(x.body, script("function done() { "+callback+" }")...)
+		}
+	}},
+	{name: "tells the client before anything is typed", answer: func(_ *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "GET" {
+			x.body = append(x.body, script(callback)...)
+		}
+	}},
+	{name: "has a page that tells the client of every token", answer: func(_ *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "POST" {
+			x.body = append(x.body, script(callback)...)
+		}
+	}},
+	{name: "has a page that takes any token", answer: func(b *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "POST" {
+			b.put(x.r.URL.Query().Get("session"), "passed")
+		} else if x.poll() && b.get(x.authString("session")) != "" {
+			x.json["completed"] = []string{uia.TokenType}
+		}
+	}},
+	{name: "has no form on the page with the error", answer: func(_ *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "POST" && !x.completes() {
+			x.page("<p>Wrong.</p>")
+		}
+	}},
+	{name: "shows a page for any session", answer: func(_ *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "GET" && x.status >= 400 {
+			x.status = 200
+		}
+	}},
+	{name: "shows a page once", answer: func(b *backend, x *exchange) {
+		if x.fallback() && x.r.Method == "GET" && b.put(x.r.URL.Query().Get("session"), "shown") != "" {
+			x.refuse(404, "M_NOT_FOUND")
+		}
+	}},
+	{name: "shows its page whatever the method", serve: func(_ *backend, x *exchange) {
+		if x.fallback() && x.r.Method != "POST" {
+			x.r.Method = "GET"
+		}
+		x.send(x.raw)
+	}},
+	{name: "reflects the session on the page", answer: func(_ *backend, x *exchange) {
+		if x.fallback() {
+			x.page(`<input value="` + x.r.URL.Query().Get("session") + `">`)
+		}
+	}},
+	{name: "reflects the token on the page", answer: func(_ *backend, x *exchange) {
+		if values, err := url.ParseQuery(string(x.raw)); err == nil && x.fallback() && x.r.Method == "POST" {
+			for _, typed := range values {
+				x.body = append(x.body, `<input value="`+typed[0]+`">`...)
+			}
+		}
+	}},
+	{name: "strips the headers that protect", answer: func(_ *backend, x *exchange) {
+		for _, name := range []string{"Cache-Control", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"} {
+			x.header.Del(name)
+		}
+	}},
+	{name: "cuts the page off from its opener", answer: func(_ *backend, x *exchange) {
 		if x.fallback() {
 			x.header.Set("Cross-Origin-Opener-Policy", "same-origin")
 		}
 	}},
-	{name: "does not tell the client", by: "fallback/the-page-tells-the-client", answer: func(_ *backend, x *exchange) {
-		x.body = bytes.ReplaceAll(x.body, []byte("onAuthDone"), []byte("onDone"))
-	}},
-	{name: "shows a page for any session", by: "fallback/a-made-up-session", answer: func(_ *backend, x *exchange) {
-		if x.fallback() && x.status == 400 {
-			x.status = 200
-		}
-	}},
+}
+
+// devices reports whether the request is about devices.
+func (x *exchange) devices() bool {
+	return strings.Contains(x.path(), "/devices/") || strings.HasSuffix(x.path(), "/delete_devices")
 }
 
 // deviceMutants are careless about what a password guards.
 var deviceMutants = []mutant{
-	{name: "deletes a device without a password", by: "devices/no-body-is-401", answer: func(_ *backend, x *exchange) {
-		if strings.Contains(x.path(), "/devices/") && x.auth() == nil {
+	{name: "deletes a device without a password", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.auth() == nil {
 			x.status, x.json = 200, map[string]any{}
 		}
 	}},
-	{name: "lets a session delete any device", by: "devices/a-session-is-for-one-device", answer: func(_ *backend, x *exchange) {
-		if strings.Contains(x.path(), "/devices/") && x.errcode() == "M_FORBIDDEN" && x.json["flows"] == nil {
+	{name: "lets a session delete any device", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.errcode() == "M_FORBIDDEN" && x.status == 403 {
 			x.status, x.json = 200, map[string]any{}
 		}
 	}},
-	{name: "answers a wrong password without the flows", by: "devices/a-wrong-password-is-401", answer: func(_ *backend, x *exchange) {
-		if strings.Contains(x.path(), "/devices/") && x.errcode() != "" && x.json["flows"] != nil {
+	{name: "takes any user's password", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.authString("password") != "" && x.status >= 400 {
+			x.status, x.json = 200, map[string]any{}
+		}
+	}},
+	{name: "answers a wrong password without the flows", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.errcode() != "" && x.json["flows"] != nil {
 			delete(x.json, "flows")
 		}
 	}},
-}
-
-// adminMutants break the tools of administrators.
-var adminMutants = []mutant{
-	{name: "redirects the list", by: "admin/the-list-is-not-redirected", answer: func(_ *backend, x *exchange) {
-		if x.admin() && strings.HasSuffix(x.path(), "_tokens") && x.r.Method == "GET" {
-			x.status = 301
-			x.header.Set("Location", x.path()+"/")
+	{name: "takes no poll for a device", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.auth() != nil && x.authString("type") == "" {
+			x.refuse(400, "M_MISSING_PARAM")
 		}
 	}},
-	{name: "lets everybody administer", by: "admin/not-an-administrator", answer: func(b *backend, x *exchange) {
-		if x.admin() && x.errcode() == "M_FORBIDDEN" {
-			x.r.Header.Set("Authorization", "Bearer "+b.admin)
-			x.send(x.raw)
+	{name: "deletes no device", serve: func(_ *backend, x *exchange) {
+		if x.devices() && x.auth() != nil {
+			x.header, x.status, x.json = make(http.Header), 200, map[string]any{}
+			return
 		}
+		x.send(x.raw)
 	}},
-	{name: "ignores the filter of the list", by: "admin/valid-true-lists-valid-tokens", answer: func(_ *backend, x *exchange) {
-		if x.admin() && x.r.URL.RawQuery != "" {
-			x.r.URL.RawQuery = ""
-			x.send(x.raw)
-		}
-	}},
-	{name: "takes null for absent", by: "admin/null-makes-it-unlimited", answer: func(_ *backend, x *exchange) {
-		if x.admin() && x.r.Method == "PUT" && x.status == 200 {
-			sent := maps.Clone(x.sent)
-			maps.DeleteFunc(sent, func(_ string, v any) bool { return v == nil })
-			if len(sent) < len(x.sent) {
-				x.json["uses_allowed"] = 1
-			}
-		}
-	}},
-	{name: "keeps the expiry in seconds", by: "admin/an-expiry-in-milliseconds", answer: func(_ *backend, x *exchange) {
-		if ms, ok := x.json["expiry_time"].(float64); ok {
-			x.json["expiry_time"] = int64(ms) / 1000
-		}
-	}},
-	{name: "deletes what is not there", by: "admin/two-deletes-at-once", answer: func(_ *backend, x *exchange) {
-		if x.admin() && x.r.Method == "DELETE" && x.status == 404 {
-			x.status, x.json = 200, map[string]any{}
-		}
-	}},
-	{name: "takes bad values", by: "admin/bad-values-are-400/uses-float", answer: func(_ *backend, x *exchange) {
-		if x.admin() && x.errcode() == "M_INVALID_PARAM" {
-			x.send(without(x.sent, "uses_allowed", "expiry_time", "token", "length"))
-		}
-	}},
-	{name: "knows no more of pending", by: "admin/pending-counts-who-is-at-it", answer: func(_ *backend, x *exchange) {
-		if x.json["pending"] != nil {
-			x.json["pending"] = 0
+	{name: "registers in any session", answer: func(_ *backend, x *exchange) {
+		if x.register() && x.status == 403 {
+			x.pass()
+			x.status = 401
 		}
 	}},
 }
 
-// limitMutants are limited and do not say so.
+// closedMutants have registration off and do not keep to it.
+var closedMutants = []mutant{
+	{name: "hides that registration is closed", answer: func(_ *backend, x *exchange) {
+		if x.register() && x.status == 403 {
+			x.refuse(400, "M_UNKNOWN")
+		}
+	}},
+	{name: "registers though registration is closed", answer: func(_ *backend, x *exchange) {
+		if x.register() && x.auth() != nil {
+			x.status, x.json = 200, x.made()
+		}
+	}},
+	{name: "answers for tokens though registration is closed", answer: func(_ *backend, x *exchange) {
+		if x.validity() && x.status == 403 {
+			x.status, x.json = 200, map[string]any{"valid": false}
+		}
+	}},
+}
+
+// limitMutants are limited and do not say so, or not where they should be.
 var limitMutants = []mutant{
-	{name: "limits without saying for how long", by: "limits/a-limit-says-how-long", answer: func(_ *backend, x *exchange) {
+	{name: "has no limit", answer: func(_ *backend, x *exchange) {
+		if x.status == 429 {
+			x.refuse(401, "M_UNAUTHORIZED")
+		}
+	}},
+	{name: "limits everything at once", answer: func(b *backend, x *exchange) {
+		if x.status == 429 {
+			b.put("limited", "yes")
+		} else if b.get("limited") != "" {
+			x.refuse(403, "M_FORBIDDEN")
+		}
+	}},
+	{name: "limits without saying for how long", answer: func(_ *backend, x *exchange) {
 		if x.status == 429 {
 			x.refuse(429, "M_LIMIT_EXCEEDED")
 			x.header.Del("Retry-After")
 		}
 	}},
-	{name: "limits with another errcode", by: "limits/a-limit-has-its-error-code", answer: func(_ *backend, x *exchange) {
+	{name: "limits with another errcode", answer: func(_ *backend, x *exchange) {
 		if x.status == 429 {
 			x.json["errcode"] = "M_FORBIDDEN"
 		}

@@ -7,14 +7,14 @@ import (
 
 // sessionMutants are broken in how sessions are kept.
 var sessionMutants = []mutant{
-	{name: "adopts any session", by: "uia/a-made-up-session-is-refused", answer: func(_ *backend, x *exchange) {
+	{name: "adopts any session", answer: func(_ *backend, x *exchange) {
 		if x.register() && x.errcode() == "M_UNKNOWN" {
 			id := x.authString("session")
 			x.send(with(x.sent, "auth", without(x.auth(), "session")))
 			x.json["session"] = id
 		}
 	}},
-	{name: "gives everybody the same session", by: "uia/sessions-differ", answer: func(b *backend, x *exchange) {
+	{name: "gives everybody the same session", answer: func(b *backend, x *exchange) {
 		if x.register() && x.json["session"] != nil && x.authString("session") == "" {
 			if first := b.put("session", x.json["session"].(string)); first != "" {
 				b.put("session", first)
@@ -22,28 +22,28 @@ var sessionMutants = []mutant{
 			}
 		}
 	}},
-	{name: "ignores what was added to a session", by: "uia/an-altered-session-is-refused", answer: func(_ *backend, x *exchange) {
+	{name: "ignores what was added to a session", answer: func(_ *backend, x *exchange) {
 		if id, ok := strings.CutSuffix(x.authString("session"), "x"); ok && x.errcode() == "M_UNKNOWN" {
 			x.send(with(x.sent, "auth", with(x.auth(), "session", id)))
 		}
 	}},
-	{name: "changes the session with each leg", by: "uia/the-same-object-after-a-stage", answer: func(_ *backend, x *exchange) {
+	{name: "changes the session with each leg", answer: func(_ *backend, x *exchange) {
 		if x.register() && x.authString("session") != "" && x.json["session"] != nil {
 			x.json["session"] = rand.Text()
 		}
 	}},
-	{name: "lets a finished session make another account", by: "uia/a-finished-session-makes-no-second-account", answer: func(_ *backend, x *exchange) {
+	{name: "lets a finished session make another account", answer: func(_ *backend, x *exchange) {
 		if user, _ := x.sent["username"].(string); x.register() && x.status == 403 && user != "" {
 			x.status, x.json = 200, map[string]any{"user_id": "@" + user + ":example.org"}
 		}
 	}},
-	{name: "forgets finished sessions", by: "uia/the-last-stage-again", answer: func(b *backend, x *exchange) {
+	{name: "forgets finished sessions", answer: func(b *backend, x *exchange) {
 		if x.register() && x.status == 200 && b.put(x.authString("session"), "done") == "done" {
 			x.refuse(403, "M_FORBIDDEN")
 		}
 	}},
-	{name: "makes a new access token for a repeated request", by: "uia/the-same-final-request-gets-the-same-answer", answer: freshAccessToken},
-	{name: "logs in once more for each of racing requests", by: "races/one-session-one-account", answer: freshAccessToken},
+	{name: "makes a new access token for a repeated request", answer: freshAccessToken},
+	{name: "logs in once more for each of racing requests", answer: freshAccessToken},
 }
 
 func freshAccessToken(_ *backend, x *exchange) {

@@ -57,8 +57,10 @@ func TestUiacheck(t *testing.T) {
 	}
 }
 
-// A homeserver on which registration is off passes the cases about that.
-func TestClosed(t *testing.T) {
+// newClosed returns a homeserver on which registration is off, and how the kit is
+// told of it.
+func newClosed(t *testing.T) uiatest.Server {
+	t.Helper()
 	store := memstore.New(nil)
 	off := func() bool { return true }
 	registration := &register.Registration{ServerName: "example.org", Disabled: off}
@@ -67,5 +69,10 @@ func TestClosed(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/_matrix/client/v3/register", registration.Handler(engine))
 	mux.Handle(uia.ValidityPath, uia.ValidityHandler(engine, store, &uia.ValidityOptions{Disabled: off}))
-	uiatest.TestServer(t, uiatest.Server{Handler: mux, Closed: true, NewToken: newToken(store)})
+	return uiatest.Server{Handler: mux, Closed: true, NewToken: newToken(store)}
+}
+
+// A homeserver on which registration is off passes the cases about that.
+func TestClosed(t *testing.T) {
+	uiatest.TestServer(t, newClosed(t))
 }
