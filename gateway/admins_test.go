@@ -110,7 +110,9 @@ func TestAdminsWithoutUpstream(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(302)
 		},
-		"3 MB of JSON": func(w http.ResponseWriter, _ bool) { fmt.Fprintf(w, `{"user_id":"@root:x","x":"%s"}`, strings.Repeat("x", 3<<20)) },
+		"3 MB of JSON": func(w http.ResponseWriter, _ bool) {
+			fmt.Fprintf(w, `{"user_id":"@root:x","x":"%s"}`, strings.Repeat("x", 3<<20))
+		},
 		"a broken probe": func(w http.ResponseWriter, probe bool) {
 			if probe {
 				w.WriteHeader(503)
