@@ -42,7 +42,6 @@ var imports = map[string][]string{
 	// Kits and commands.
 	"storetest":         {"."},
 	"gateway/claimtest": {"gateway"},
-	"gateway/sqlclaims": {"gateway", "sqlstore"},
 	"uiatest":           {}, // a homeserver may be in any language
 	"cmd/uiacheck":      {"uiatest"},
 
