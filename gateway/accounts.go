@@ -23,12 +23,9 @@ type AccountsOptions struct {
 	Claims ClaimStore
 	// ServerName is the part of user IDs behind the colon. Required.
 	ServerName string
-	// Secret seals what claims keep. At least 32 random bytes, the same in every
-	// gateway on one ClaimStore; it may be uia.Config's. Required.
-	Secret []byte
-	// OldSecrets still open what they have sealed. One is needed for as long as a use of
-	// a token may be in doubt.
-	OldSecrets [][]byte
+	// Secrets seal what claims keep: uia.Config's. Required. A claim whose secret has
+	// been destroyed is settled without what it has kept.
+	Secrets uia.Secrets
 	// Asking is how many requests at once may ask the upstream whether a name is
 	// available, which every first request of a registration does. What is above that
 	// goes on without asking: whether the name is free is decided when the account is
@@ -71,13 +68,13 @@ func NewAccounts(o AccountsOptions) (*Accounts, error) {
 	if o.Asking < 0 {
 		mistakes = append(mistakes, errors.New("gateway: AccountsOptions.Asking is negative"))
 	}
-	var err error
-	if a.sealer, err = newSealer(o.Secret, o.OldSecrets); err != nil {
-		mistakes = append(mistakes, err)
+	if o.Secrets == nil {
+		mistakes = append(mistakes, errors.New("gateway: AccountsOptions.Secrets is required"))
 	}
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, err
 	}
+	a.sealer = newSealer(o.Secrets)
 	if o.Asking == 0 {
 		o.Asking = 16
 	}

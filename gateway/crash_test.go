@@ -48,7 +48,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 		last := p.upToTheLast(params("alice", "wonderland"), "once")
 		p.line.start()
 		got := p.post(last)
-		if hit = p.hit != ""; !hit {
+		if hit = p.hadFault() != ""; !hit {
 			require.Equal(t, 200, got.Status, got.Body)
 			return
 		}
@@ -59,7 +59,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 		forward := !c.back && w.canRollForward()
 		if c.back && got.Status != 200 {
 			got = next.comeBack(last)
-			if got.Status != 401 || !c.mayBeFinished(p.hit) {
+			if got.Status != 401 || !c.mayBeFinished(p.hadFault()) {
 				assert.Equal(t, 200, got.Status, "the client comes back: %s", got.Body)
 			}
 		}
@@ -69,7 +69,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 			assert.Equal(t, []string{"alice"}, w.fake.names(), "the upstream's session was not finished")
 		}
 		if t.Failed() {
-			t.Logf("%v: the operation is %s; the client got %d %s; accounts %v; requests %q", c, p.hit, got.Status, got.Body, w.fake.names(), w.fake.requests)
+			t.Logf("%v: the operation is %s; the client got %d %s; accounts %v; requests %q", c, p.hadFault(), got.Status, got.Body, w.fake.names(), w.fake.log())
 		}
 	})
 	return hit
@@ -79,6 +79,8 @@ func (c crash) run(t *testing.T) (hit bool) {
 // request alone.
 func (w *world) canRollForward() bool {
 	sent, _ := w.claims.List(w.t.Context(), gateway.ClaimQuery{State: gateway.Sent, Limit: 1})
+	w.fake.mu.Lock()
+	defer w.fake.mu.Unlock()
 	return len(sent) > 0 && w.way.private && len(w.fake.sessions) > 0
 }
 

@@ -51,7 +51,7 @@ func (a *Accounts) Create(ctx context.Context, acc register.Account) (register.C
 // take takes the claim, and makes the account unless it is there.
 func (m *making) take(ctx context.Context, want Claim) (err error) {
 	m.claim, err = m.claims.Reserve(ctx, want, m.now())
-	if err == nil && m.claim.State == Sent && !m.sameAsSent() {
+	if err == nil && m.claim.State == Sent && !m.sameAsSent(ctx) {
 		// This run must not go on with what another name or password began: that is
 		// settled first.
 		if m.claim, err = m.decide(ctx, m.claim, Free); err != nil {
@@ -80,11 +80,11 @@ func (m *making) take(ctx context.Context, want Claim) (err error) {
 
 // sameAsSent reports whether this run asks for the account that an earlier one may
 // have made.
-func (m *making) sameAsSent() bool {
+func (m *making) sameAsSent(ctx context.Context) bool {
 	if m.typed && m.order.Localpart != m.claim.Localpart {
 		return false
 	}
-	was, err := m.sealer.open(m.claim.Key, m.claim.Sealed)
+	was, err := m.sealer.open(ctx, m.now(), m.claim)
 	return err == nil && sameProof(was.Proof, m.proof)
 }
 
@@ -107,7 +107,11 @@ func (m *making) make(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := m.move(ctx, Sent, m.sealer.seal(m.claim.Key, sealed{resume, m.proof})); err != nil {
+		keep, err := m.sealer.seal(ctx, m.now(), m.claim.Key, kept{resume, m.proof})
+		if err != nil {
+			return err
+		}
+		if err := m.move(ctx, Sent, keep); err != nil {
 			return err
 		}
 		m.login, err = m.upstream.Make(ctx, m.order, resume)

@@ -23,7 +23,7 @@
 //		Upstream:   &gateway.SharedSecret{Client: client, ServerName: "example.org", Secret: secret},
 //		Claims:     sqlclaims.New(store),
 //		ServerName: "example.org",
-//		Secret:     key, // uia.Config's
+//		Secrets:    secrets, // uia.Config's
 //	})
 //	...
 //	reg := &register.Registration{Accounts: accounts, Resolve: accounts.Resolve, ServerName: "example.org", ...}

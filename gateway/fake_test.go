@@ -353,6 +353,13 @@ func (f *fake) names() []string {
 	return out
 }
 
+// log returns the requests so far.
+func (f *fake) log() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.requests)
+}
+
 // canLogIn reports whether this is the password of the account.
 func (f *fake) canLogIn(name, password string) bool {
 	f.mu.Lock()

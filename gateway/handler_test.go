@@ -44,20 +44,20 @@ func newFront(t testing.TB, upstream string, o frontOptions) *front {
 	t.Helper()
 	f := &front{t: t, store: memstore.New(nil), client: &gateway.Client{URL: upstream}, log: &lockedBuffer{}}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log, t.Output()), nil))
-	secret := []byte(strings.Repeat("s", 32))
+	secrets := uia.FixedSecrets([]byte(strings.Repeat("s", 32)))
 	if o.way == (way{}) {
 		o.way = way{"hs", false}
 	}
 	var err error
 	f.accounts, err = gateway.NewAccounts(gateway.AccountsOptions{
-		Upstream: o.way.upstream(f.client), Claims: &gateway.MemoryClaims{}, ServerName: fakeServer, Secret: secret, Logger: log,
+		Upstream: o.way.upstream(f.client), Claims: &gateway.MemoryClaims{}, ServerName: fakeServer, Secrets: secrets, Logger: log,
 	})
 	require.NoError(t, err)
 	reg := &register.Registration{
 		Accounts: f.accounts, Resolve: f.accounts.Resolve, ServerName: fakeServer, Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}},
 	}
 	engine, err := uia.New(uia.Config{
-		Secret: secret, Sessions: f.store, Stages: []uia.Stage{&uia.TokenStage{Store: f.store}, uia.DummyStage{}},
+		Secrets: secrets, Sessions: f.store, Stages: []uia.Stage{&uia.TokenStage{Store: f.store}, uia.DummyStage{}},
 		Operations: []uia.Operation{reg.Operation()}, Client: gateway.ClientAddr(o.trusted), Logger: log,
 	})
 	require.NoError(t, err)

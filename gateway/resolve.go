@@ -43,11 +43,13 @@ func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error)
 // decide asks the upstream what became of a claim that is Sent, and saves it: as Made,
 // or in the given state if nothing did.
 func (a *Accounts) decide(ctx context.Context, claim Claim, otherwise State) (Claim, error) {
-	kept, err := a.sealer.open(claim.Key, claim.Sealed)
-	if err != nil {
+	was, err := a.sealer.open(ctx, a.now(), claim)
+	if err != nil && !errors.Is(err, errSealed) {
+		return claim, err
+	} else if err != nil {
 		a.log.WarnContext(ctx, "gateway: a registration is settled without what it has kept", "session", claim.Key, "error", err)
 	}
-	made, err := a.upstream.Settle(ctx, Pending{Localpart: claim.Localpart, Resume: kept.Resume, Since: claim.Changed})
+	made, err := a.upstream.Settle(ctx, Pending{Localpart: claim.Localpart, Resume: was.Resume, Since: claim.Changed})
 	if err != nil {
 		return claim, fmt.Errorf("gateway: what became of a registration is not known: %w", err)
 	}

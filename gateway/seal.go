@@ -1,72 +1,70 @@
 package gateway
 
 import (
+	"context"
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"time"
 
-	"golang.org/x/crypto/chacha20poly1305"
+	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/keyring"
 )
 
-// minSecret is the least length of a secret, in bytes.
-const minSecret = 32
-
-// sealed is what a claim keeps, sealed, while it is Sent.
-type sealed struct {
+// kept is what a claim keeps, sealed, while it is Sent.
+type kept struct {
 	Resume string `json:"r,omitempty"`
 	// Proof tells whether a later request has the same password.
 	Proof []byte `json:"p,omitempty"`
 }
 
-// sealer seals what claims keep. The first secret seals.
-type sealer [][]byte
+// sealer seals what claims keep.
+type sealer struct {
+	ring *keyring.Ring[cipher.AEAD]
+}
 
-func newSealer(secret []byte, old [][]byte) (sealer, error) {
-	all := append(sealer{secret}, old...)
-	for i, s := range all {
-		if len(s) < minSecret {
-			return nil, fmt.Errorf("gateway: secret %d is shorter than %d bytes", i, minSecret)
+func newSealer(secrets uia.Secrets) sealer {
+	return sealer{keyring.New(keyring.Source(secrets), func(secret []byte) (cipher.AEAD, error) {
+		key, err := hkdf.Key(sha256.New, secret, nil, "github.com/matrix-uia/uia/gateway claims", 32)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return all, nil
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, err
+		}
+		return cipher.NewGCMWithRandomNonce(block)
+	})}
 }
 
-// aead is of one claim alone, so that nothing can be moved to another.
-func aead(secret []byte, key string) cipher.AEAD {
-	k, err := hkdf.Key(sha256.New, secret, []byte(key), "uia gateway claim", chacha20poly1305.KeySize)
+// seal binds what is kept to its claim, so that it can be moved to no other.
+func (s sealer) seal(ctx context.Context, now time.Time, key string, content kept) ([]byte, error) {
+	keys, err := s.ring.Keys(ctx, now)
 	if err != nil {
-		panic(err) // a length that HKDF does not have
+		return nil, err
 	}
-	a, err := chacha20poly1305.NewX(k)
+	text, err := json.Marshal(content)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	return a
+	return keys[0].Seal(nil, nil, text, []byte(key)), nil
 }
 
-func (s sealer) seal(key string, content sealed) []byte {
-	text, _ := json.Marshal(content) // a string and bytes always encode
-	nonce := make([]byte, chacha20poly1305.NonceSizeX)
-	rand.Read(nonce)
-	return aead(s[0], key).Seal(nonce, nonce, text, nil)
-}
-
-// errSealed says that what is sealed cannot be opened: its secret is gone.
+// errSealed says that what is sealed cannot be opened.
 var errSealed = errors.New("gateway: what the claim keeps cannot be opened: its secret is gone")
 
-func (s sealer) open(key string, box []byte) (sealed, error) {
-	var content sealed
-	if len(box) < chacha20poly1305.NonceSizeX {
-		return content, errSealed
+func (s sealer) open(ctx context.Context, now time.Time, c Claim) (kept, error) {
+	var content kept
+	keys, err := s.ring.Keys(ctx, now)
+	if err != nil {
+		return content, err
 	}
-	nonce, box := box[:chacha20poly1305.NonceSizeX], box[chacha20poly1305.NonceSizeX:]
-	for _, secret := range s {
-		if text, err := aead(secret, key).Open(nil, nonce, box, nil); err == nil {
+	for _, key := range keys {
+		if text, err := key.Open(nil, nil, c.Sealed, []byte(c.Key)); err == nil {
 			return content, json.Unmarshal(text, &content)
 		}
 	}
@@ -74,7 +72,7 @@ func (s sealer) open(key string, box []byte) (sealed, error) {
 }
 
 // proof is a MAC of the password. Its key is the session's ID, which no database has:
-// whoever reads the claims, and knows the secret, can try no passwords against it. It
+// whoever reads the claims, and knows the secrets, can try no passwords against it. It
 // is nil without a session.
 func proof(session, password string) []byte {
 	if session == "" {

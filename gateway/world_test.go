@@ -79,6 +79,13 @@ func (l *line) start() {
 	l.on = true
 }
 
+// hadFault returns the operation that had the fault, or "".
+func (l *line) hadFault() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hit
+}
+
 // stall is longer than a lease.
 const stall = 50 * time.Second
 
@@ -279,9 +286,9 @@ func (w *world) start(f fault, at int) *process {
 	client := &gateway.Client{URL: "http://upstream", Transport: transport{p.line, w.fake}, Timeout: timeout}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	var err error
-	secret := []byte(strings.Repeat("s", 32))
+	secrets := uia.FixedSecrets([]byte(strings.Repeat("s", 32)))
 	p.accounts, err = gateway.NewAccounts(gateway.AccountsOptions{
-		Upstream: w.way.upstream(client), Claims: linedClaims{p.line, w.claims}, ServerName: fakeServer, Secret: secret, Logger: log,
+		Upstream: w.way.upstream(client), Claims: linedClaims{p.line, w.claims}, ServerName: fakeServer, Secrets: secrets, Logger: log,
 	})
 	require.NoError(w.t, err)
 	reg := &register.Registration{
@@ -290,7 +297,7 @@ func (w *world) start(f fault, at int) *process {
 	}
 	store := linedStore{p.line, w.store}
 	p.engine, err = uia.New(uia.Config{
-		Secrets: uia.FixedSecrets(secret), Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
+		Secrets: secrets, Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
 		Operations: []uia.Operation{reg.Operation()}, LeaseTTL: lease, Logger: log,
 	})
 	require.NoError(w.t, err)

@@ -35,7 +35,7 @@ var imports = map[string][]string{
 	"stages":   {".", "fallback", "form", "internal/keyring", "internal/wire", spec},
 	"register": {".", "internal/wire", spec},
 	"admin":    {".", "internal/keyring", "internal/observe", "internal/wire", "register", spec},
-	"gateway":  {".", "admin", "internal/wire", "register", spec, aead},
+	"gateway":  {".", "admin", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 
