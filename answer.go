@@ -1,7 +1,6 @@
 package uia
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia/internal/canonical"
+	"github.com/matrix-uia/uia/internal/flow"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -106,7 +106,7 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 	if c.flowsJSON != nil {
 		out = append(out, c.flowsJSON...)
 	} else {
-		out = append(out, encodeFlows(c.Flows)...)
+		out = append(out, flow.Encode(c.Flows)...)
 	}
 	out = append(out, `,"params":`...)
 	if len(c.Params) == 0 {
@@ -141,18 +141,6 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 		out = append(append(out, ':'), encoded...)
 	}
 	return append(out, '}'), nil
-}
-
-func encodeFlows(flows []Flow) []byte {
-	type stages struct {
-		Stages Flow `json:"stages"`
-	}
-	list := make([]stages, len(flows))
-	for i, f := range flows {
-		list[i].Stages = f
-	}
-	out, _ := json.Marshal(list) // strings always encode
-	return out
 }
 
 // Continue is returned by the Attempt of a stage that takes several requests:
@@ -197,67 +185,6 @@ func WriteError(w http.ResponseWriter, err error) {
 	WriteJSON(w, status, body)
 }
 
-// WriteError is the function of this name for handlers around the engine: it also
-// logs what the client is not told of err, and knows a *LimitError.
-func (e *Engine) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	WriteError(w, e.told(r.Context(), err))
-}
-
-// Answer is the function of this name for errors of whatever kind: it also logs what
-// the client is not told of err, once, and knows a *LimitError.
-func (e *Engine) Answer(ctx context.Context, err error) (status int, header http.Header, body any) {
-	return Answer(e.told(ctx, err))
-}
-
-// told returns what the client is told of err, as an *Error or a *Challenge, and
-// logs what it is not told, unless that has been logged already.
-func (e *Engine) told(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if c, ok := errors.AsType[*Challenge](err); ok {
-		return c
-	}
-	if open, ok := errors.AsType[*undecided](err); ok {
-		if open.told.Cause != nil {
-			e.log.WarnContext(ctx, "uia: an operation is undecided", "error", open.told.Cause)
-		}
-		return open.told
-	}
-	if known, ok := errors.AsType[*Error](err); ok {
-		if known.Status < 500 || known.Cause == nil || known.logged {
-			return known
-		}
-		e.log.ErrorContext(ctx, "uia: request failed", "status", known.Status, "error", known.Cause)
-		out := *known
-		out.logged = true
-		return &out
-	}
-	if limit, ok := errors.AsType[*LimitError](err); ok {
-		return &Error{
-			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts. Please try again in " + wire.InWords(limit.RetryAfter) + "."},
-			RetryAfter:  limit.RetryAfter,
-			Cause:       err,
-		}
-	}
-	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
-		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err, logged: true}
-	}
-	e.log.ErrorContext(ctx, "uia: request failed", "error", err)
-	if errors.Is(err, ErrFull) {
-		return &Error{
-			Status:      http.StatusTooManyRequests,
-			MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "The server is busy. Please try again in a minute."},
-			RetryAfter:  time.Minute,
-			Cause:       err,
-		}
-	}
-	out := internalError(err)
-	out.logged = true
-	return out
-}
-
 // WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the
 // specification asks for on every answer, and Cache-Control: no-store. A
 // json.RawMessage is written as it is.
@@ -276,36 +203,4 @@ func WriteJSON(w http.ResponseWriter, status int, body any) {
 		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
 	}
 	wire.WriteJSON(w, status, out)
-}
-
-// Refuse returns what the client of this request is told of err, as an *Error or a
-// *Challenge for [Answer], and logs what it is not told. It is for what a host refuses
-// by itself before it calls Authenticate. Nil stays nil.
-func (e *Engine) Refuse(ctx context.Context, r Request, err error) error {
-	if err == nil {
-		return nil
-	}
-	return stopping(r, e.told(ctx, err))
-}
-
-// told is the engine's, for this request: an error other than the challenge stops a
-// client that would otherwise go on by itself.
-func (v *visit) told(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	return v.e.Refuse(ctx, v.request, err)
-}
-
-// stopping returns the error as it answers this request. matrix-js-sdk repeats a
-// refused dummy stage without a pause and for ever, whatever the status, unless the
-// error says that there is no flow to go on with.
-func stopping(r Request, err error) error {
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Status == http.StatusUnauthorized || !r.hasAuth() {
-		return err
-	}
-	out := *e
-	out.noFlows = true
-	return &out
 }

@@ -4,77 +4,31 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"time"
 
-	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/matrix-uia/uia/internal/flow"
 )
-
-// Effect is what an operation has done.
-type Effect struct {
-	// UserID is the account that the operation was for. Required if a stage set
-	// something aside and the session has no Subject: it is whom a token's use is
-	// booked to.
-	UserID string
-	// Body is the response, encoded with encoding/json; nil means {}.
-	Body any
-	// After is called once what the operation has done is certain: with Operation.Tx
-	// after the commit. It is called at most once for each run that took effect, in
-	// the process that ran it, before the client is answered; not after a crash. Its
-	// context ends after 15 seconds. Nil for nothing.
-	After func(context.Context)
-}
-
-// Operate is a guarded operation. It returns an *Error if it did not take effect
-// and never will: the client is told, the session stays complete and the client
-// may try again. Any other error means that it may have taken effect; the client
-// gets a 500, or what [Undecided] says, what the stages set aside stays in doubt, and
-// either another request of the session runs the operation again or Recover asks
-// Resolve.
-//
-// It must take effect at most once for each Session.Key, by a unique index on what
-// it makes: a second run under a key that has succeeded returns what the first one
-// made. With Operation.Tx no index is needed. Its context ends before the lease
-// does, and is not cancelled when the client hangs up.
-type Operate = func(ctx context.Context, s *Session) (Effect, error)
-
-// Undecided returns the error of an operation that does not know yet whether it has
-// taken effect: the client is told this error, with its RetryAfter, and what the
-// stages set aside stays in doubt. A status of 429 or 503 fits. The client's next
-// request runs the operation again.
-func Undecided(told *Error) error { return &undecided{told} }
-
-type undecided struct{ told *Error }
-
-func (u *undecided) Error() string { return "uia: undecided: " + u.told.Error() }
-
-// Unwrap leaves the *Error out: that would say that the operation did not take effect.
-func (u *undecided) Unwrap() error { return u.told.Cause }
-
-// NotMade returns the error of an operation that has seen to it by itself that no
-// earlier run of its session took effect, nor ever will: by a row that a run with a
-// lower Session.Run may not change, for example. The client is told this error, the
-// session leaves its doubt behind, and the client may try again with other
-// parameters. A plain *Error in a session that is in doubt asks Resolve instead, and
-// if that says that nothing happened the session is over.
-func NotMade(told *Error) error { return &notMade{told} }
-
-type notMade struct{ told *Error }
-
-func (n *notMade) Error() string { return n.told.Error() }
-func (n *notMade) Unwrap() error { return n.told }
-
-var errBusy = &Error{
-	Status:      http.StatusServiceUnavailable,
-	MatrixError: spec.Unknown("Another request of this session is being processed."),
-	RetryAfter:  5 * time.Second,
-}
 
 // Grant says that a request is authenticated. Its Finish must be called, once.
 type Grant struct {
 	v        *visit
 	response json.RawMessage // of a finished session
 	used     bool
+}
+
+// Authenticate takes a request one step further. It returns a Grant if the
+// operation may run, or has run already: call its Finish. Otherwise it returns a
+// *Challenge or an *Error, to be answered as [Answer] says.
+func (e *Engine) Authenticate(ctx context.Context, r Request) (*Grant, error) {
+	v, err := e.newVisit(r)
+	if err != nil {
+		return nil, e.Refuse(ctx, r, err)
+	}
+	p, err := v.authenticate(ctx)
+	if err != nil {
+		return nil, v.told(ctx, err)
+	}
+	return &Grant{v: v, response: p.response}, nil
 }
 
 // Session returns the session as this request sees it before Finish is called.
@@ -136,7 +90,7 @@ func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
 			continue
 		case v.rec.Revision == 0:
 			return nil, errUnknownSession // it ended while we waited
-		case !flowDone(v.flows, v.s.Completed, v.op.AnyOrder):
+		case !flow.Done(v.flows, v.s.Completed, v.op.AnyOrder):
 			return nil, v.challenge(ctx, errLostStage)
 		}
 		if _, err := v.settleParams(); err != nil {

@@ -40,15 +40,3 @@ type LimitError struct {
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("uia: too many failures, retry after %v", e.RetryAfter)
 }
-
-// charge takes a guess from the client's budget; see Limiter.
-func (e *Engine) charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
-	if e.cfg.Limiter == nil {
-		return func(bool) {}, nil
-	}
-	settle, err = e.cfg.Limiter.Charge(ctx, client)
-	if _, hit := errors.AsType[*LimitError](err); hit {
-		e.observe(ctx, Event{Kind: EventLimitHit, Client: client})
-	}
-	return settle, err
-}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/flow"
 )
 
 // Operation is one guarded endpoint.
@@ -96,24 +99,23 @@ type operation struct {
 	params    []*stage // those that have public parameters
 }
 
-func (e *Engine) newOperation(o Operation) (*operation, error) {
+// newOperation returns what can be worked out of an operation beforehand, and what is
+// wrong with it. Its flows name these stages, and its transactions are those of sessions.
+func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operation, error) {
 	var mistakes []error
-	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if !validOperationName(o.Name) {
-		mistake("a name is 1 to 32 of the characters a-z 0-9 _")
+		mistakes = append(mistakes, errors.New("a name is 1 to 32 of the characters a-z 0-9 _"))
 	}
 	if len(o.Flows) > 0 && o.FlowsFor != nil {
-		mistake("Flows and FlowsFor cannot both be set")
+		mistakes = append(mistakes, errors.New("Flows and FlowsFor cannot both be set"))
 	}
+	mistakes = append(mistakes, flow.Check(o.Flows, o.AnyOrder, stages.has))
 	o.Flows = slices.Clone(o.Flows)
 	for i, f := range o.Flows {
 		o.Flows[i] = slices.Clone(f)
 	}
-	mistakes = append(mistakes, e.checkFlows(o.Flows, o.AnyOrder))
-	mayHold := o.FlowsFor != nil && slices.ContainsFunc(e.cfg.Stages, func(s Stage) bool { _, ok := s.(TxStage); return ok })
-	op := &operation{Operation: o, digest: flowsDigest(o.Flows, o.AnyOrder), flowsJSON: encodeFlows(o.Flows)}
-	for _, s := range e.stagesOf(o.Flows) {
-		mayHold = mayHold || s.tx != nil
+	op := &operation{Operation: o, digest: flow.Digest(o.Flows, o.AnyOrder), flowsJSON: flow.Encode(o.Flows)}
+	for _, s := range stages.of(o.Flows) {
 		if s.opening != nil {
 			op.opening = append(op.opening, s)
 		}
@@ -121,36 +123,35 @@ func (e *Engine) newOperation(o Operation) (*operation, error) {
 			op.params = append(op.params, s)
 		}
 	}
-	switch {
-	case o.Tx:
-		if o.Resolve == nil {
+	return op, errors.Join(append(mistakes, op.settleDoubt(stages, sessions))...)
+}
+
+// settleDoubt sees to it that the operation can say what became of a run of it.
+func (op *operation) settleDoubt(stages stageSet, sessions SessionStore) error {
+	if op.Tx {
+		if op.Resolve == nil {
 			op.Resolve = NotDone
 		}
-		if err := e.checkTx(); err != nil {
-			mistake("Tx: %w", err)
-		}
-	case mayHold && o.Resolve == nil:
-		mistake("Resolve is required, because a stage sets something aside; or Tx, if the operation writes in a transaction of Sessions")
+		return checkTx(stages, sessions)
 	}
-	for _, typ := range e.freeFirst(o) {
-		e.log.Warn("uia: sessions may begin with a stage that everybody passes: each costs a database write", "operation", o.Name, "stage", typ)
+	mayHold := holds(slices.Values(stages.of(op.Flows))) || op.FlowsFor != nil && holds(maps.Values(stages))
+	if mayHold && op.Resolve == nil {
+		return errors.New("Resolve is required, because a stage sets something aside; or Tx, if the operation writes in a transaction of Sessions")
 	}
-	return op, errors.Join(mistakes...)
+	return nil
 }
 
 // checkTx returns what keeps operations from running in a transaction.
-func (e *Engine) checkTx() error {
-	if e.cfg.Sessions == nil {
+func checkTx(stages stageSet, sessions SessionStore) error {
+	if sessions == nil {
 		return nil // which is reported by itself
 	}
-	txs, ok := e.cfg.Sessions.(TxStore)
-	if !ok {
-		return fmt.Errorf("%T in Sessions has no InTx", e.cfg.Sessions)
+	if _, ok := sessions.(TxStore); !ok {
+		return fmt.Errorf("Tx: %T in Sessions has no InTx", sessions)
 	}
-	e.txs = txs
-	for _, s := range e.cfg.Stages {
-		if t, ok := s.(*TokenStage); ok && t != nil && t.Store != nil && !same(t.Store, e.cfg.Sessions) {
-			return fmt.Errorf("the Store of stage %q is not Sessions, and so is not in its transactions", t.Type())
+	for _, s := range stages {
+		if t, ok := s.Stage.(*TokenStage); ok && t != nil && t.Store != nil && !same(t.Store, sessions) {
+			return fmt.Errorf("Tx: the Store of stage %q is not Sessions, and so is not in its transactions", t.Type())
 		}
 	}
 	return nil
@@ -164,24 +165,14 @@ func same(a, b any) bool {
 
 // freeFirst returns the auth types of the stages that everybody passes and with which
 // a session of the operation can begin.
-func (e *Engine) freeFirst(o Operation) (out []string) {
-	note := func(typ string) {
-		if st := e.stages[typ]; st != nil && st.free && !slices.Contains(out, typ) {
+func (op *operation) freeFirst(stages stageSet) (out []string) {
+	first := slices.Sorted(maps.Keys(stages)) // FlowsFor may return any of them
+	if op.FlowsFor == nil {
+		first = flow.Next(op.Flows, nil, op.AnyOrder)
+	}
+	for _, typ := range first {
+		if s := stages[typ]; s != nil && s.free {
 			out = append(out, typ)
-		}
-	}
-	for _, f := range o.Flows {
-		for i, typ := range f {
-			if i == 0 || o.AnyOrder {
-				note(typ)
-			}
-		}
-	}
-	if o.FlowsFor != nil {
-		for _, s := range e.cfg.Stages {
-			if s != nil {
-				note(s.Type())
-			}
 		}
 	}
 	return out

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// sweepBatch bounds what one Recover decides or removes of each kind.
-const sweepBatch = 1000
-
 // RecoverReport says what Recover has done.
 type RecoverReport struct {
 	Committed  int // uses that were in doubt, and whose operation took effect

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/matrix-uia/uia/internal/flow"
 )
 
 // Session is what stages, checks and operations see of one client's way through
@@ -88,18 +90,10 @@ func (s *Session) Has(authType string) bool { return slices.Contains(s.Completed
 // Next lists the auth types that can be completed next, in the order in which the
 // flows name them: none if a flow is completed, or the session's operation runs.
 func (s *Session) Next() []string {
-	var next []string
 	if s.running {
 		return nil
 	}
-	for _, f := range s.Flows {
-		for _, typ := range f {
-			if isNext(s.Flows, s.Completed, s.anyOrder, typ) && !slices.Contains(next, typ) {
-				next = append(next, typ)
-			}
-		}
-	}
-	return next
+	return flow.Next(s.Flows, s.Completed, s.anyOrder)
 }
 
 // Describe says in a few words what the session authorises: what Operation.Describe

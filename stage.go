@@ -163,6 +163,9 @@ type TxStage interface {
 	InDoubt(ctx context.Context, before time.Time, limit int) ([]TxClaim, error)
 }
 
+// sweepBatch bounds what is decided or removed of one kind at once.
+const sweepBatch = 1000
+
 // Sweeper can be implemented by a Stage whose leftovers take up space, in which
 // case Recover calls it.
 type Sweeper interface {

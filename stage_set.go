@@ -1,6 +1,11 @@
 package uia
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+
+	"github.com/matrix-uia/uia/internal/flow"
+)
 
 // stageSet is the stages of an engine, by auth type.
 type stageSet map[string]*stage
@@ -43,4 +48,26 @@ func newStage(s Stage) *stage {
 	out.sweeper, _ = s.(Sweeper)
 	_, out.free = s.(FreeStage)
 	return out
+}
+
+func (set stageSet) has(typ string) bool { return set[typ] != nil }
+
+// of returns each stage that the flows name, once.
+func (set stageSet) of(flows []Flow) (out []*stage) {
+	for _, typ := range flow.Types(flows) {
+		if s := set[typ]; s != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// holds reports whether one of the stages sets something aside.
+func holds(stages iter.Seq[*stage]) bool {
+	for s := range stages {
+		if s.tx != nil {
+			return true
+		}
+	}
+	return false
 }

@@ -71,7 +71,7 @@ type Engine struct {
 	log        *slog.Logger
 	now        func() time.Time
 
-	txs       TxStore      // Sessions, if an operation runs in its transactions
+	txs       TxStore      // Sessions, if it has transactions
 	recovered atomic.Int64 // when Recover was called last, or the Engine made: milliseconds since 1970
 
 	mu      sync.Mutex
@@ -89,6 +89,7 @@ func New(cfg Config) (*Engine, error) {
 		m.add("Secrets: ", e.checkSecrets())
 	}
 	e.stages = newStages(cfg.Stages, &m)
+	e.txs, _ = cfg.Sessions.(TxStore)
 	e.addOperations(&m)
 	if len(m) > 0 {
 		return nil, errors.Join(m...)
@@ -139,7 +140,7 @@ func (cfg *Config) check(m *mistakes) {
 // at the start.
 func (e *Engine) checkSecrets() error {
 	e.ring = keyring.New(keyring.Source(e.cfg.Secrets), seal.New)
-	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	_, err := e.ring.Keys(ctx, e.now())
 	return err
@@ -151,8 +152,11 @@ func (e *Engine) addOperations(m *mistakes) {
 			m.addf("two operations are named %q", o.Name)
 			continue
 		}
-		op, err := e.newOperation(o)
+		op, err := newOperation(o, e.stages, e.cfg.Sessions)
 		m.add(fmt.Sprintf("operation %q: ", o.Name), err)
+		for _, typ := range op.freeFirst(e.stages) {
+			e.log.Warn("uia: sessions may begin with a stage that everybody passes: each costs a database write", "operation", o.Name, "stage", typ)
+		}
 		e.operations[o.Name] = op
 	}
 }

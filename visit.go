@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/internal/flow"
 	"github.com/matrix-uia/uia/internal/seal"
 )
 
@@ -152,7 +153,7 @@ func (v *visit) offered(ctx context.Context) ([]Flow, error) {
 	if len(flows) == 0 {
 		return nil, errClosed
 	}
-	return flows, v.e.checkFlows(flows, v.op.AnyOrder)
+	return flows, flow.Check(flows, v.op.AnyOrder, v.e.stages.has)
 }
 
 // addOpenings lets the stages of the session's flows remember what they need to
@@ -160,7 +161,7 @@ func (v *visit) offered(ctx context.Context) ([]Flow, error) {
 func (v *visit) addOpenings(ctx context.Context) error {
 	opening := v.op.opening
 	if v.op.FlowsFor != nil {
-		opening = slices.DeleteFunc(v.e.stagesOf(v.flows), func(s *stage) bool { return s.opening == nil })
+		opening = slices.DeleteFunc(v.e.stages.of(v.flows), func(s *stage) bool { return s.opening == nil })
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
@@ -237,7 +238,7 @@ func (v *visit) challenge(ctx context.Context, why *Error) error {
 	c := &Challenge{Flows: v.flows, Session: v.s.ID, Completed: v.s.Completed}
 	stages := v.op.params
 	if v.op.FlowsFor != nil {
-		stages = v.e.stagesOf(v.flows)
+		stages = v.e.stages.of(v.flows)
 	} else {
 		c.flowsJSON = v.op.flowsJSON
 	}

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia/internal/flow"
 )
 
 // attempt lets the stage look at the request, and records it if it passes. On
@@ -215,7 +217,7 @@ func (v *visit) pinEarly(ctx context.Context, saved draft) (bool, error) {
 
 // awaits reports whether the stage can still be completed.
 func (v *visit) awaits(typ string) bool {
-	return (v.rec.State == Open || v.rec.Revision == 0) && isNext(v.flows, v.s.Completed, v.op.AnyOrder, typ)
+	return (v.rec.State == Open || v.rec.Revision == 0) && flow.Awaits(v.flows, v.s.Completed, v.op.AnyOrder, typ)
 }
 
 func (v *visit) doneBy(data *recordData) bool {
@@ -223,7 +225,7 @@ func (v *visit) doneBy(data *recordData) bool {
 	for i, c := range data.Completed {
 		types[i] = c.Type
 	}
-	return flowDone(v.flows, types, v.op.AnyOrder)
+	return flow.Done(v.flows, types, v.op.AnyOrder)
 }
 
 // group makes several small writes in one, where the store gains by it.

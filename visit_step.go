@@ -2,12 +2,14 @@ package uia
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/internal/flow"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -19,26 +21,31 @@ var (
 	errFinished = &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden("The session is finished. Its result cannot be told again.")}
 )
 
+var errBusy = &Error{
+	Status:      http.StatusServiceUnavailable,
+	MatrixError: spec.Unknown("Another request of this session is being processed."),
+	RetryAfter:  5 * time.Second,
+}
+
 // replayWindow is how long a finished session still answers the request that
 // finished it.
 const replayWindow = 5 * time.Minute
 
-// Authenticate takes a request one step further. It returns a Grant if the
-// operation may run, or has run already: call its Finish. Otherwise it returns a
-// *Challenge or an *Error, to be answered as [Answer] says.
-func (e *Engine) Authenticate(ctx context.Context, r Request) (*Grant, error) {
-	v, err := e.newVisit(r)
-	if err != nil {
-		return nil, e.Refuse(ctx, r, err)
-	}
-	g, err := v.authenticate(ctx)
-	if err != nil {
-		return nil, v.told(ctx, err)
-	}
-	return g, nil
+// pass says that the request may have its operation run, or has its response already.
+type pass struct {
+	response json.RawMessage // nil unless the session is finished
 }
 
-func (v *visit) authenticate(ctx context.Context) (*Grant, error) {
+// told is the engine's, for this request: an error other than the challenge stops a
+// client that would otherwise go on by itself.
+func (v *visit) told(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return v.e.Refuse(ctx, v.request, err)
+}
+
+func (v *visit) authenticate(ctx context.Context) (*pass, error) {
 	if v.auth.session == "" {
 		if err := v.start(ctx); err != nil {
 			return nil, err
@@ -85,12 +92,12 @@ func (v *visit) replayable() bool {
 // has run gets the response, everybody else the completed stages (Client-Server API,
 // "User-interactive API in the REST API": "servers must return either a 401 response
 // with the completed stages, or the result of the API call").
-func (v *visit) replay(ctx context.Context) (*Grant, error) {
+func (v *visit) replay(ctx context.Context) (*pass, error) {
 	switch same := v.sameClient(); {
 	case v.data.Dead:
 		return nil, errUnknownSession
 	case same && v.replayable():
-		return &Grant{v: v, response: v.data.Response}, nil
+		return &pass{v.data.Response}, nil
 	case same || !v.poll():
 		return nil, v.challenge(ctx, errFinished)
 	}
@@ -98,7 +105,7 @@ func (v *visit) replay(ctx context.Context) (*Grant, error) {
 }
 
 // proceed handles a request of a session that exists.
-func (v *visit) proceed(ctx context.Context) (*Grant, error) {
+func (v *visit) proceed(ctx context.Context) (*pass, error) {
 	for range maxConflicts {
 		if v.rec.State == Done || v.running() {
 			return v.step(ctx, nil, true)
@@ -182,17 +189,17 @@ func (v *visit) next(mayRun bool) move {
 			return waitMove
 		}
 		return askMove
-	case flowDone(v.flows, v.s.Completed, v.op.AnyOrder) && v.mayRun():
+	case flow.Done(v.flows, v.s.Completed, v.op.AnyOrder) && v.mayRun():
 		return runMove
 	}
 	return askMove
 }
 
 // step attempts the stage that the request is for, if it is one that can be
-// attempted, and says what comes next. With mayRun a completed flow ends in a grant,
+// attempted, and says what comes next. With mayRun a completed flow ends in a pass,
 // otherwise in the challenge like any other step. gone is why an earlier stage does
 // not hold any more; nil if all do.
-func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*Grant, error) {
+func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*pass, error) {
 	for range maxConflicts {
 		switch v.next(mayRun) {
 		case askMove:
@@ -202,11 +209,11 @@ func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*Grant, err
 		case replayMove:
 			return v.replay(ctx)
 		case waitMove:
-			return &Grant{v: v}, nil
+			return &pass{}, nil
 		case runMove:
 			err := v.takeLease(ctx)
 			if err == nil {
-				return &Grant{v: v}, nil
+				return &pass{}, nil
 			}
 			if !errors.Is(err, ErrConflict) {
 				return nil, err
@@ -219,7 +226,7 @@ func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*Grant, err
 				return nil, err
 			}
 			if v.owned {
-				return &Grant{v: v}, nil
+				return &pass{}, nil
 			}
 			gone = nil
 		}
@@ -241,7 +248,7 @@ func (v *visit) outOfOrder(gone *Error) *Error {
 		return nil
 	}
 	text := "This stage cannot be completed now."
-	if missing := nextStages(v.flows, v.s.Completed, v.op.AnyOrder); len(missing) > 0 {
+	if missing := flow.Next(v.flows, v.s.Completed, v.op.AnyOrder); len(missing) > 0 {
 		text = "This stage cannot be completed now: " + missing[0] + " has to be completed first."
 	}
 	return &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden(text)}

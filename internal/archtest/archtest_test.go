@@ -89,6 +89,37 @@ func TestBroken(t *testing.T) {
 	assert.Empty(t, broken(rules, map[string][]string{"a": {"b", "c"}, "b": {}, "gone": {}}))
 }
 
+// TestKnots prints the strongly connected components of the root package's files.
+func TestKnots(t *testing.T) {
+	g, err := Files(root(t), module)
+	require.NoError(t, err)
+	require.Greater(t, len(g), 10)
+	require.NotEmpty(t, g["uia.go"]["operation.go"], "Engine has operations: the graph works")
+	components := g.Components()
+	for _, c := range components {
+		t.Logf("%d files can be reached from each other: %s", len(c), strings.Join(c, " "))
+	}
+	for _, c := range components {
+		if len(c) > maxKnot {
+			t.Errorf("%s are one knot. The uses that tie it:\n%s", strings.Join(c, " "), g.ties(c))
+		}
+	}
+}
+
+// ties lists the uses inside a component.
+func (g Graph) ties(component []string) string {
+	var out strings.Builder
+	for _, from := range component {
+		for _, to := range component {
+			if why := g[from][to]; len(why) > 0 {
+				slices.Sort(why)
+				fmt.Fprintf(&out, "\t%s uses of %s: %s\n", from, to, strings.Join(why, " "))
+			}
+		}
+	}
+	return out.String()
+}
+
 func TestComponents(t *testing.T) {
 	edge := func(to ...string) map[string][]string {
 		out := map[string][]string{}

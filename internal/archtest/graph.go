@@ -1,5 +1,5 @@
 // Package archtest keeps the shape of this module: which package may import which, and
-// that the files of the root package, but for one state machine, are not tied into knots.
+// that the files of the root package are not tied into knots.
 // What is allowed is data, in rules.go.
 package archtest
 
