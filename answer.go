@@ -120,8 +120,8 @@ func (c *Challenge) MarshalJSON() ([]byte, error) {
 	}
 	out = append(out, `,"session":`...)
 	out = canonical.AppendString(out, c.Session)
-	if len(c.Completed) > 0 {
-		completed, _ := json.Marshal(c.Completed)
+	if len(c.Completed) > 0 || c.ErrCode != "" {
+		completed, _ := json.Marshal(append([]string{}, c.Completed...)) // never null
 		out = append(append(out, `,"completed":`...), completed...)
 	}
 	if c.ErrCode != "" {

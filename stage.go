@@ -3,11 +3,7 @@ package uia
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"strconv"
 	"time"
-
-	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
 // Stage is one authentication type: the extension point of the engine. A Stage
@@ -27,40 +23,15 @@ type Stage interface {
 	//
 	// An *Error with status 401 says that the attempt failed and may be repeated:
 	// the client gets the challenge again with its errcode and error. An *Error
-	// with another status is answered as it is. Statuses 401 and 403 are charged to
-	// the client's failure budget, unless the errcode is M_MISSING_PARAM or
-	// M_INVALID_PARAM, which say that nothing was guessed ([MissingMember],
-	// [InvalidMember]); others are not. A *Continue asks for another request. Any other error says that the stage is broken: the client gets a
+	// with status 400 and M_MISSING_PARAM, M_INVALID_PARAM or M_BAD_JSON (which [Field]
+	// returns) is about a member of auth: that is a failed attempt as well. One with
+	// another status is answered as it is. Statuses 401 and 403 are charged to the
+	// client's failure budget, others are not. A *Continue asks for another request. Any other error says that the stage is broken: the client gets a
 	// 500 that says nothing, and the error is logged.
 	//
 	// Attempt must not change anything that would have to be undone if the
 	// completion cannot be recorded: that is what TxStage is for.
 	Attempt(ctx context.Context, s *Session, auth json.RawMessage) (result json.RawMessage, err error)
-}
-
-// MissingMember returns the error of a stage whose auth data lacks a member that the
-// stage needs: the attempt has failed, and nothing was guessed.
-func MissingMember(name string) error {
-	return NewError(http.StatusUnauthorized, spec.MissingParam("The member "+strconv.Quote(name)+" of auth is missing."))
-}
-
-// InvalidMember returns the error of a stage whose auth data has a member of a wrong
-// type or form: the attempt has failed, and nothing was guessed.
-func InvalidMember(name string) error {
-	return NewError(http.StatusUnauthorized, spec.InvalidParam("The member "+strconv.Quote(name)+" of auth is not what it has to be."))
-}
-
-// AuthField decodes a member that a stage cannot do without: it is [Field] for the auth
-// data that [Stage.Attempt] gets, with the errors of [MissingMember] and
-// [InvalidMember]. null counts as missing.
-func AuthField(auth json.RawMessage, name string, into any) error {
-	switch ok, err := Field(auth, name, into); {
-	case err != nil:
-		return InvalidMember(name)
-	case !ok:
-		return MissingMember(name)
-	}
-	return nil
 }
 
 // ParamsStage can be implemented by a Stage that has public parameters, in which

@@ -35,7 +35,7 @@ const sweepAfter = 24 * time.Hour
 // the session is abandoned.
 //
 // Unknown, malformed, expired, revoked, used-up and held tokens fail alike, with 401
-// M_UNAUTHORIZED; a missing one with 401 M_MISSING_PARAM, which is not charged.
+// M_UNAUTHORIZED; a missing one with M_MISSING_PARAM, which is not charged.
 type TokenStage struct {
 	// Store keeps the tokens. Required.
 	Store TokenStore
@@ -133,8 +133,10 @@ func refuseToken(cause error) error {
 // Attempt looks the token up. It only reads: a wrong guess costs no write.
 func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessage) (json.RawMessage, error) {
 	var value string
-	if err := AuthField(auth, "token", &value); err != nil {
+	if ok, err := Field(auth, "token", &value); err != nil {
 		return nil, err
+	} else if !ok {
+		return nil, NewError(http.StatusBadRequest, spec.MissingParam("The member token of auth is missing."))
 	}
 	value = strings.TrimSpace(value) // which comes with copying
 	if !ValidTokenValue(value) {

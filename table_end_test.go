@@ -131,7 +131,7 @@ func TestTableTokenLost(t *testing.T) {
 			lose(h)
 			a := h.post(dict{"auth": submitDummy(s)})
 			a.is(t, 401, "M_UNAUTHORIZED")
-			a.challenges(t, "flows", "params", "session", "errcode", "error") // nothing is completed any more
+			a.challenges(t, "flows", "params", "session", "completed", "errcode", "error") // nothing is completed any more
 			assert.Zero(t, runs.Load())
 			h.post(dict{"auth": submitToken(s, "abc")}).is(t, 401, "M_UNAUTHORIZED")
 			a = h.post(dict{"auth": submitToken(s, "other")})
@@ -156,7 +156,7 @@ func TestTableTokenLost(t *testing.T) {
 		// Alice's next request, a poll even, finds out.
 		a := h.post(dict{"auth": dict{"session": alice}})
 		a.is(t, 401, "M_UNAUTHORIZED")
-		a.challenges(t, "flows", "params", "session", "errcode", "error")
+		a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
 		h.post(dict{"auth": submitDummy(alice)}).is(t, 401, "M_FORBIDDEN")
 		h.post(dict{"auth": submitDummy(bob)}).is(t, 200, "")
 	})

@@ -90,7 +90,7 @@ func TestTableOrder(t *testing.T) {
 		for _, typ := range []string{"second", "m.login.password", "m.login.dummy", "m.unheard.of", "First"} {
 			a := h.post(dict{"auth": submit(s, typ)})
 			a.is(t, 401, "M_FORBIDDEN")
-			a.challenges(t, "flows", "params", "session", "errcode", "error")
+			a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
 		}
 		h.post(dict{"auth": submit(s, "first")})
 		a := h.post(dict{"auth": submit(s, "m.login.dummy")})

@@ -74,7 +74,7 @@ func TestTableAttempt(t *testing.T) {
 		no := &uia.Error{Status: 401, MatrixError: spec.MatrixError{ErrCode: "M_NOPE", Err: "Try again."}, Cause: errors.New("a secret reason")}
 		h.first.attempt = refusing(no)
 		a := h.post(dict{"auth": submit(s, "first")})
-		a.challenges(t, "flows", "params", "session", "errcode", "error")
+		a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
 		a.is(t, 401, "M_NOPE")
 		assert.Equal(t, "Try again.", a.JSON["error"])
 		assert.NotContains(t, a.Body, "a secret reason")
@@ -91,7 +91,7 @@ func TestTableAttempt(t *testing.T) {
 	t.Run("stage refused", func(t *testing.T) {
 		h := newProbed(t, nil)
 		s := h.open(dict{})
-		for status, code := range map[int]spec.MatrixErrorCode{400: "M_MISSING_PARAM", 403: spec.ErrorThreePIDAuthFailed, 429: "M_LIMIT_EXCEEDED", 503: "M_UNKNOWN"} {
+		for status, code := range map[int]spec.MatrixErrorCode{400: "M_UNKNOWN", 403: spec.ErrorThreePIDAuthFailed, 429: "M_LIMIT_EXCEEDED", 503: "M_UNKNOWN"} {
 			h.first.attempt = refusing(uia.NewError(status, spec.MatrixError{ErrCode: code, Err: "no"}))
 			a := h.post(dict{"auth": submit(s, "first")})
 			a.is(t, status, string(code))

@@ -100,7 +100,7 @@ func TestTableOpening(t *testing.T) {
 		h := newHomeserver(t, setup{store: store})
 		a := h.post(with(dict{"username": "alice"}, dict{"type": uia.TokenType, "token": "wrong"}))
 		a.is(t, 401, "M_UNAUTHORIZED")
-		a.challenges(t, "flows", "params", "session", "errcode", "error")
+		a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
 		store.unwritten(t)
 		h.token("abc", 1)
 		a = h.post(dict{"auth": submitToken(a.session(), "abc")}) // the session is one to go on with

@@ -70,7 +70,7 @@ func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err
 	}()
 	result, err = st.Attempt(ctx, v.s, v.auth.object)
 	if err != nil {
-		return nil, err
+		return nil, failedMember(err)
 	}
 	if result != nil && !json.Valid(result) {
 		return nil, fmt.Errorf("uia: the result of stage %q is not JSON", st.Type())
@@ -81,6 +81,25 @@ func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err
 	passed := *v.s
 	passed.setCompleted(v.data.with(completion{st.Type(), result}).Completed)
 	return result, v.op.Admit(ctx, &passed)
+}
+
+// failedMember makes a failed attempt of what a stage says about a member of its auth
+// data: the client can mend it and try again.
+func failedMember(err error) error {
+	refusal, ok := errors.AsType[*Error](err)
+	if !ok || refusal.Status != http.StatusBadRequest {
+		return err
+	}
+	failed := *refusal
+	failed.Status = http.StatusUnauthorized
+	switch refusal.ErrCode {
+	case spec.ErrorMissingParam, spec.ErrorInvalidParam:
+	case spec.ErrorBadJSON:
+		failed.ErrCode = spec.ErrorInvalidParam
+	default:
+		return err
+	}
+	return &failed
 }
 
 // guessed reports whether the refusal of a stage is one of a guess.

@@ -320,7 +320,7 @@ func TestEmailOnThePage(t *testing.T) {
 		h.mountEmail(stage)
 		session := h.open()
 		w := h.page(session, stages.EmailType, url.Values{"address": {"nobody"}})
-		assert.Equal(t, 400, w.Code)
+		assert.Equal(t, 401, w.Code)
 		assert.Contains(t, w.Body.String(), `value="nobody"`)
 		w = h.page(session, stages.EmailType, url.Values{"address": {" alice@example.org "}})
 		require.Equal(t, 200, w.Code)

@@ -57,9 +57,9 @@ func TestIdentifiers(t *testing.T) {
 		"another server": {dict{"user": "@alice:evil.example", "password": "wonderland"}, 403, "M_FORBIDDEN", stages.Identifier{}},
 		"another's mail": {dict{"medium": "email", "address": "bob@example.org", "password": "builder"}, 403, "M_FORBIDDEN", stages.Identifier{Medium: "email", Address: "bob@example.org"}},
 		"nobody's mail":  {dict{"medium": "email", "address": "nobody@example.org", "password": "x"}, 403, "M_FORBIDDEN", stages.Identifier{Medium: "email", Address: "nobody@example.org"}},
-		"a phone":        {dict{"identifier": dict{"type": "m.id.phone", "country": "GB", "phone": "1"}, "password": "x"}, 400, "M_INVALID_PARAM", stages.Identifier{}},
-		"no type":        {dict{"identifier": dict{"user": "alice"}, "password": "x"}, 400, "M_MISSING_PARAM", stages.Identifier{}},
-		"no user":        {dict{"identifier": dict{"type": "m.id.user"}, "password": "x"}, 400, "M_MISSING_PARAM", stages.Identifier{}},
+		"a phone":        {dict{"identifier": dict{"type": "m.id.phone", "country": "GB", "phone": "1"}, "password": "x"}, 401, "M_INVALID_PARAM", stages.Identifier{}},
+		"no type":        {dict{"identifier": dict{"user": "alice"}, "password": "x"}, 401, "M_MISSING_PARAM", stages.Identifier{}},
+		"no user":        {dict{"identifier": dict{"type": "m.id.user"}, "password": "x"}, 401, "M_MISSING_PARAM", stages.Identifier{}},
 		"empty password": {dict{"user": "alice", "password": ""}, 401, "M_FORBIDDEN", stages.Identifier{User: "alice"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -209,7 +209,7 @@ func missing(t *testing.T, s *subject, h *host) {
 	session, typ := s.session(h), s.stage.Type()
 	for _, data := range []dict{s.missing, {}} {
 		a := h.auth(session, typ, data)
-		assert.Equal(t, 400, a.Status, a.Body)
+		assert.Equal(t, 401, a.Status, a.Body)
 		assert.Equal(t, "M_MISSING_PARAM", a.Errcode)
 	}
 	assertPassed(t, h.auth(session, typ, s.right), typ)
@@ -224,8 +224,8 @@ func wrongType(t *testing.T, s *subject, h *host) {
 		data := maps.Clone(s.right)
 		data[name] = value
 		a := h.auth(session, typ, data)
-		assert.Equal(t, 400, a.Status, a.Body)
-		assert.Equal(t, "M_BAD_JSON", a.Errcode)
+		assert.Equal(t, 401, a.Status, a.Body)
+		assert.Equal(t, "M_INVALID_PARAM", a.Errcode)
 	}
 	assertPassed(t, h.auth(session, typ, s.right), typ)
 }

@@ -192,12 +192,12 @@ func TestEveryOrder(t *testing.T) {
 			},
 			"": func(t *rapid.T) { // after each step
 				runs := 0
-				if m.final != "" {
+				if m.final {
 					runs = 1
 				}
 				require.Equal(t, runs, s.runs, "the operation ran")
 				session, err := s.engine.Session(context.Background(), opened.Session)
-				if m.final != "" {
+				if m.final {
 					require.Error(t, err)
 					return
 				}
