@@ -33,9 +33,28 @@ func (s *scope) submit(fill string) (*message, error) {
 		}
 		return nil, problems("the page has no form")
 	}
-	values := make(url.Values)
-	typed, button := false, false
-	for _, tag := range tagField.FindAllStringSubmatch(form[2], -1) {
+	values, typed := filled(form[2], text)
+	if !typed {
+		return nil, problems("the page's form has no field to type a token into")
+	}
+	attrs := attributes(form[1])
+	if !strings.EqualFold(attrs["method"], "post") {
+		return nil, problems("the page's form is not sent with POST: the token would be part of an address")
+	}
+	path, err := target(s.page.path, attrs["action"])
+	if err != nil {
+		return nil, err
+	}
+	return &message{method: http.MethodPost, path: path, body: []byte(values.Encode()),
+		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}, nil
+}
+
+// filled returns what a form with these fields sends, with text in the field that a
+// person types into; false if there is no such field.
+func filled(fields, text string) (values url.Values, typed bool) {
+	values = make(url.Values)
+	button := false
+	for _, tag := range tagField.FindAllStringSubmatch(fields, -1) {
 		field := attributes(tag[2])
 		kind := strings.ToLower(field["type"])
 		name := field["name"]
@@ -57,19 +76,7 @@ func (s *scope) submit(fill string) (*message, error) {
 			typed = true
 		}
 	}
-	if !typed {
-		return nil, problems("the page's form has no field to type a token into")
-	}
-	attrs := attributes(form[1])
-	if !strings.EqualFold(attrs["method"], "post") {
-		return nil, problems("the page's form is not sent with POST: the token would be part of an address")
-	}
-	path, err := target(s.page.path, attrs["action"])
-	if err != nil {
-		return nil, err
-	}
-	return &message{method: http.MethodPost, path: path, body: []byte(values.Encode()),
-		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}, nil
+	return values, typed
 }
 
 // target is where a form on a page is sent to. It is never another host.

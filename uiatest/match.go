@@ -3,6 +3,8 @@ package uiatest
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"math/big"
 	"net/http"
 	"regexp"
@@ -71,28 +73,34 @@ func (e *expect) problems(a *answer) (out []string) {
 			out = append(out, match("", e.JSON, a.json)...)
 		}
 	}
-	for _, want := range e.Body.Contains {
-		if !strings.Contains(string(a.body), want) {
+	out = append(out, e.Body.problems(string(a.body))...)
+	slices.Sort(out)
+	return append(out, e.alternatives(a)...)
+}
+
+// problems returns in which ways a body is not what is expected.
+func (e *bodyExpect) problems(body string) (out []string) {
+	for _, want := range e.Contains {
+		if !strings.Contains(body, want) {
 			out = append(out, fmt.Sprintf("the body does not contain %q", want))
 		}
 	}
-	for _, no := range e.Body.Lacks {
-		if strings.Contains(string(a.body), no) {
+	for _, no := range e.Lacks {
+		if strings.Contains(body, no) {
 			out = append(out, fmt.Sprintf("the body contains %q", no))
 		}
 	}
-	for _, name := range e.Body.Calls {
-		if pageCalls(string(a.body), name) == neverCalls {
+	for _, name := range e.Calls {
+		if pageCalls(body, name) == neverCalls {
 			out = append(out, "no script of the page calls "+name)
 		}
 	}
-	for _, name := range e.Body.Uncalled {
-		if pageCalls(string(a.body), name) == callsAtOnce {
+	for _, name := range e.Uncalled {
+		if pageCalls(body, name) == callsAtOnce {
 			out = append(out, "a script of the page calls "+name+" at once")
 		}
 	}
-	slices.Sort(out)
-	return append(out, e.alternatives(a)...)
+	return out
 }
 
 // alternatives returns in which ways the answer is like none of the alternatives. It
@@ -207,25 +215,24 @@ func operate(at, name string, arg, got any) bool {
 	case "$each":
 		return list != nil && !slices.ContainsFunc(list, func(v any) bool { return !fits(arg)(v) })
 	case "$values":
-		for _, v := range object {
-			if !fits(arg)(v) {
-				return false
-			}
-		}
-		return object != nil
+		return object != nil && all(maps.Values(object), fits(arg))
 	case "$only":
-		for member := range object {
-			if !slices.Contains(arg.([]any), any(member)) {
-				return false
-			}
-		}
-		return object != nil
+		return object != nil && all(maps.Keys(object), func(name string) bool { return slices.Contains(arg.([]any), any(name)) })
 	case "$min", "$max":
 		x, isNumber := number(got)
 		bound, _ := number(arg)
 		return isNumber && (name == "$min" && x.Cmp(bound) >= 0 || name == "$max" && x.Cmp(bound) <= 0)
 	}
 	return false // there is no such operator: a test looks through the data for them
+}
+
+func all[T any](seq iter.Seq[T], ok func(T) bool) bool {
+	for v := range seq {
+		if !ok(v) {
+			return false
+		}
+	}
+	return true
 }
 
 func typeOf(v any) string {

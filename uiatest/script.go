@@ -131,20 +131,8 @@ type function struct {
 }
 
 func newScript(text string, when calling) *script {
-	s := &script{tokens: tokenize(text), when: when, close: make(map[int]int)}
-	open := make(map[int]int) // the reverse of close
-	var stack []int
-	for i, token := range s.tokens {
-		switch token {
-		case "(", "[", "{":
-			stack = append(stack, i)
-		case ")", "]", "}":
-			if len(stack) > 0 {
-				s.close[stack[len(stack)-1]], open[i] = i, stack[len(stack)-1]
-				stack = stack[:len(stack)-1]
-			}
-		}
-	}
+	s := &script{tokens: tokenize(text), when: when}
+	open := s.pair()
 	for i, token := range s.tokens {
 		switch {
 		case token == "{" && s.at(i-1) == ")":
@@ -166,6 +154,25 @@ func newScript(text string, when calling) *script {
 		}
 	}
 	return s
+}
+
+// pair finds out where the brackets are closed, and returns where those were opened
+// that are.
+func (s *script) pair() (open map[int]int) {
+	s.close, open = make(map[int]int), make(map[int]int)
+	var stack []int
+	for i, token := range s.tokens {
+		switch token {
+		case "(", "[", "{":
+			stack = append(stack, i)
+		case ")", "]", "}":
+			if len(stack) > 0 {
+				s.close[stack[len(stack)-1]], open[i] = i, stack[len(stack)-1]
+				stack = stack[:len(stack)-1]
+			}
+		}
+	}
+	return open
 }
 
 func (s *script) add(f function, from, to int) {

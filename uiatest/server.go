@@ -125,30 +125,8 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 		return "registration is open"
 	}
 	for _, need := range c.Needs {
-		if slices.Contains(s.Lacks, need) {
-			return "the homeserver does not offer " + need
-		}
-		switch need {
-		case "admin":
-			if s.AdminToken == "" {
-				return "no administration: there is no access token for it"
-			}
-		case "patience":
-			if s.Patience < c.waits() {
-				return fmt.Sprintf("it waits for %v, and the run is not to wait that long", c.waits())
-			}
-		case "appservice":
-			if s.AppServiceToken == "" {
-				return "no application service: there is no access token of one"
-			}
-		case "token":
-			if r.flow == "" {
-				return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
-			}
-		case "T", "TD":
-			if r.flow != need {
-				return "the flow is " + r.flowName() + ", not " + flowNames[need]
-			}
+		if why := r.lacks(c, need); why != "" {
+			return why
 		}
 	}
 	for _, t := range c.tokens {
@@ -160,6 +138,27 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 		if why := r.offers(ctx, need); why != "" {
 			return why
 		}
+	}
+	return ""
+}
+
+// lacks returns why a need of a case is not met, as far as that is known without
+// asking the homeserver.
+func (r *runner) lacks(c *Case, need string) string {
+	s := &r.server
+	switch {
+	case slices.Contains(s.Lacks, need):
+		return "the homeserver does not offer " + need
+	case need == "admin" && s.AdminToken == "":
+		return "no administration: there is no access token for it"
+	case need == "appservice" && s.AppServiceToken == "":
+		return "no application service: there is no access token of one"
+	case need == "patience" && s.Patience < c.waits():
+		return fmt.Sprintf("it waits for %v, and the run is not to wait that long", c.waits())
+	case need == "token" && r.flow == "":
+		return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
+	case (need == "T" || need == "TD") && r.flow != need:
+		return "the flow is " + r.flowName() + ", not " + flowNames[need]
 	}
 	return ""
 }

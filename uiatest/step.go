@@ -168,37 +168,12 @@ func (s *scope) message(st *step) (*message, error) {
 		return nil, err
 	}
 	m.method, m.path, _ = strings.Cut(line, " ")
-	switch {
-	case st.JSON != nil:
-		v, err := s.value(st.JSON)
-		if err != nil {
-			return nil, err
-		}
-		m.body = encode(v)
-		m.header.Set("Content-Type", "application/json")
-	case st.Body != "":
-		text, err := s.text(st.Body)
-		if err != nil {
-			return nil, err
-		}
-		m.body = []byte(text)
-		m.header.Set("Content-Type", "application/json")
-	case st.Base64 != "":
-		if m.body, err = base64.StdEncoding.DecodeString(st.Base64); err != nil {
-			return nil, err
-		}
-		m.header.Set("Content-Type", "application/json")
-	case st.Form != nil:
-		form := make(url.Values)
-		for name, value := range st.Form {
-			text, err := s.text(value)
-			if err != nil {
-				return nil, err
-			}
-			form.Set(name, text)
-		}
-		m.body = []byte(form.Encode())
-		m.header.Set("Content-Type", "application/x-www-form-urlencoded")
+	var kind string
+	if m.body, kind, err = s.body(st); err != nil {
+		return nil, err
+	}
+	if kind != "" {
+		m.header.Set("Content-Type", kind)
 	}
 	if st.Bearer != "" {
 		token, err := s.text(st.Bearer)
@@ -215,4 +190,30 @@ func (s *scope) message(st *step) (*message, error) {
 		m.header.Set(name, text)
 	}
 	return m, nil
+}
+
+// body makes the body of a step's request, and says what it is; "" if there is none.
+func (s *scope) body(st *step) (body []byte, kind string, err error) {
+	switch {
+	case st.JSON != nil:
+		v, err := s.value(st.JSON)
+		return encode(v), "application/json", err
+	case st.Body != "":
+		text, err := s.text(st.Body)
+		return []byte(text), "application/json", err
+	case st.Base64 != "":
+		body, err = base64.StdEncoding.DecodeString(st.Base64)
+		return body, "application/json", err
+	case st.Form != nil:
+		form := make(url.Values)
+		for name, value := range st.Form {
+			text, err := s.text(value)
+			if err != nil {
+				return nil, "", err
+			}
+			form.Set(name, text)
+		}
+		return []byte(form.Encode()), "application/x-www-form-urlencoded", nil
+	}
+	return nil, "", nil
 }
