@@ -58,6 +58,15 @@ var tokenMutants = []mutant{
 	})},
 	{name: "takes anything long for a token", answer: passes(func(x *exchange) bool { return len(x.authString("token")) > 64 })},
 	{name: "takes anything odd for a token", answer: passes(func(x *exchange) bool { return !grammar.MatchString(x.authString("token")) })},
+	{name: "answers a missing token with 400", answer: func(_ *backend, x *exchange) {
+		if x.authString("type") == uia.TokenType && !x.shows() {
+			x.refuse(400, "M_MISSING_PARAM")
+		}
+	}},
+	{name: "breaks on a token that is no string", answer: breaks(func(x *exchange) bool {
+		_, ok := x.auth()["token"].(string)
+		return x.shows() && !ok
+	})},
 	{name: "has tokens of letters and digits only", answer: func(_ *backend, x *exchange) {
 		if strings.ContainsAny(x.authString("token"), "._~-") {
 			x.refuse(400, "M_INVALID_PARAM")
