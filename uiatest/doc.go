@@ -27,13 +27,20 @@
 //
 // A case is at one of three levels, and says what it stands on:
 //
-//   - [Must]: the case quotes the sentence of the specification or the proposal
-//     that the homeserver breaks.
-//   - [Should]: what is right, but not in its words: a session that the server
-//     never issued is refused, a single-use token makes one account when eight
-//     clients race for it.
-//   - [Client]: a real client, which is named, cannot register, or a real
-//     administration tool cannot manage tokens, otherwise.
+//   - [Must]: the case quotes the sentence of the specification or the proposal that
+//     the homeserver breaks. The sentence says must, about the server; where it has no
+//     such word Case.Because says what else binds, such as a schema that requires the
+//     member. What is checked is that sentence and no more: an error that has its
+//     format breaks no sentence about the format, even with status 500.
+//   - [Should]: what is right, but not demanded: a malformed request is no error of the
+//     server, a single-use token makes one account when eight clients race for it.
+//   - [Client]: a client cannot register, or an administration tool cannot manage
+//     tokens, otherwise. Case.Place names it with the version that was seen to send
+//     what the case sends.
+//
+// Case.Kills is the mistake that the case finds. For each there is a homeserver that
+// makes it in the tests of the kit, and every case fails on its own. What homeservers
+// in the field have answered is kept in testdata, with what the kit is to say of it.
 //
 // # What is measured, and what is not
 //
@@ -41,12 +48,16 @@
 // reported as not applicable with the reason, in a Go test as skipped, and never as
 // passed. Tokens that nobody can make, an administration that nobody has a token
 // for, a flow of other stages than the token and m.login.dummy, and all that
-// Server.Lacks lists are such reasons.
+// Server.Lacks lists are such reasons. Whether there are guests, refresh tokens, terms,
+// mails, keys for cross-signing and names of devices the homeserver is asked by a probe
+// (cases/features.json).
 //
 // # What a run does to the homeserver
 //
 // It registers about a hundred accounts named uiatest-..., and deletes the tokens
-// it has made through the administration, not the accounts. The cases make at most
+// it has made through the administration, not the accounts. Where there are guests it
+// makes some, and where there is a stage for addresses it asks for mails to a few below
+// uiatest.invalid. The cases make at most
 // [MaxGuesses] failed guesses at tokens in all, and those of the area "limits"
 // Options.Guesses more in each way to guess, to see whether it is limited. Cases share
 // nothing, so they run in any order and side by side, but for those of "limits",

@@ -25,7 +25,7 @@ func (r *Report) Explain() string {
 	lines := []string{
 		fmt.Sprintf("%s (%s)", r.Name, r.Level),
 		"  stands on  " + cut(r.Says, 1000),
-		"             (" + cut(r.Place, maxWidth) + ")",
+		"             (" + cut(strings.TrimRight(r.Place+". "+r.Because, ". "), 2*maxWidth) + ")",
 	}
 	for i, p := range r.Problems {
 		if i == maxProblems-1 && len(r.Problems) > maxProblems {
