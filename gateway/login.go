@@ -62,6 +62,8 @@ func (c *Client) Login(ctx context.Context, o Order) (*Login, error) {
 	switch {
 	case status(err) == http.StatusForbidden && code(err) == spec.ErrorForbidden:
 		return nil, ErrWrongPassword
+	case status(err) == http.StatusTooManyRequests:
+		return nil, refusal(err)
 	case err != nil:
 		return nil, err
 	case a.AccessToken == "" || a.DeviceID == "":

@@ -326,3 +326,23 @@ func TestResolveWithoutSecret(t *testing.T) {
 	_, err = a.Resolve(t.Context(), "register.l")
 	assert.ErrorContains(t, err, "cannot be read")
 }
+
+// A run that was refused fences the earlier ones: one that stood still before it came
+// to the claims makes no account any more, though its name has become free.
+func TestCreateByAnEarlierRun(t *testing.T) {
+	f := newFake(dialectOf("dendrite"), false)
+	f.users["alice"] = &fakeUser{}
+	a := accountsOn(t, &lostOnce{fake: f, done: true}, &gateway.MemoryClaims{}, nil)
+	later, earlier := account("register.k", "alice", "one"), account("register.k", "alice", "one")
+	later.Session.Run, earlier.Session.Run = 6, 4
+	_, err := a.Create(t.Context(), later)
+	assert.Equal(t, "400 M_USER_IN_USE", toldOf(err))
+	delete(f.users, "alice")
+	_, err = a.Create(t.Context(), earlier)
+	assert.ErrorIs(t, err, gateway.ErrOvertaken)
+	assert.Equal(t, "unknown", toldOf(err))
+	assert.Empty(t, f.names())
+	later.Session.Run = 8
+	_, err = a.Create(t.Context(), later)
+	assert.NoError(t, err)
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -150,6 +151,20 @@ type transport struct {
 	upstream http.Handler
 }
 
+// changed is a transport that a test changes while it is used.
+type changed struct{ *process }
+
+func (c changed) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.drop != nil && r.Body != nil {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if c.drop(r, string(body)) {
+			return nil, errLost
+		}
+	}
+	return transport{c.line, c.upstream}.RoundTrip(r)
+}
+
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	err := t.do(r.Context(), r.Method+" "+r.URL.Path, func(context.Context) error {
@@ -272,6 +287,8 @@ func (w *world) token(value string, uses int64) {
 type process struct {
 	*line
 	w        *world
+	upstream http.Handler                            // the world's fake, unless a test changes it
+	drop     func(r *http.Request, body string) bool // a request that does not arrive; nil for none
 	engine   *uia.Engine
 	accounts *gateway.Accounts
 	handler  http.Handler
@@ -282,8 +299,8 @@ const lease = 20 * time.Second
 
 // start starts a gateway with a fault at one operation.
 func (w *world) start(f fault, at int) *process {
-	p := &process{w: w, line: &line{over: w.over, fault: f, at: at}}
-	client := &gateway.Client{URL: "http://upstream", Transport: transport{p.line, w.fake}, Timeout: timeout}
+	p := &process{w: w, upstream: w.fake, line: &line{over: w.over, fault: f, at: at}}
+	client := &gateway.Client{URL: "http://upstream", Transport: changed{p}, Timeout: timeout}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	var err error
 	secrets := uia.FixedSecrets([]byte(strings.Repeat("s", 32)))
