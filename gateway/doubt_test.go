@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -108,6 +109,88 @@ func TestTwoGateways(t *testing.T) {
 			}
 			assert.Len(t, bodies, 1)
 			assert.Equal(t, []string{"alice"}, world.fake.names())
+		})
+	}
+}
+
+// A name that is made up is another one in each run. The account that an earlier run
+// may have made is the one that counts.
+func TestMadeUpNamesAfterADoubt(t *testing.T) {
+	for _, w := range ways() {
+		for _, arrives := range []bool{false, true} {
+			t.Run(w.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					world := newWorld(t, w)
+					world.token("once", 1)
+					p := world.start(noFault, 0)
+					lost := false
+					p.drop = func(r *http.Request, body string) bool {
+						if lost || !isMake(r, body) {
+							return false
+						}
+						lost = true
+						if arrives {
+							r = r.Clone(t.Context())
+							r.Body = io.NopCloser(strings.NewReader(body))
+							_, _ = transport{&line{}, world.fake}.RoundTrip(r)
+						}
+						return true
+					}
+					last := p.upToTheLast(dict{"password": "wonderland", "device_id": "PHONE"}, "once")
+					require.Equal(t, 503, p.post(last).Status)
+					sent, err := world.claims.List(t.Context(), gateway.ClaimQuery{State: gateway.Sent, Limit: 1})
+					require.NoError(t, err)
+					require.Len(t, sent, 1)
+					a := p.comeBack(last)
+					assert.Equal(t, 200, a.Status, a.Body)
+					assert.Equal(t, "@"+sent[0].Localpart+":"+fakeServer, a.JSON["user_id"])
+					assert.Equal(t, []string{sent[0].Localpart}, world.fake.names())
+					assert.True(t, world.fake.canLogIn(sent[0].Localpart, "wonderland"))
+				})
+			})
+		}
+	}
+}
+
+// The earlier request gets through between the look whether it has and the next try:
+// its account is the user's.
+func TestTheEarlierRequestIsFaster(t *testing.T) {
+	for _, w := range ways() {
+		t.Run(w.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				world := newWorld(t, w)
+				world.token("once", 1)
+				p := world.start(noFault, 0)
+				var onItsWay func()
+				p.drop = func(r *http.Request, body string) bool {
+					if onItsWay != nil || !isMake(r, body) {
+						return false
+					}
+					r = r.Clone(t.Context())
+					onItsWay = func() {
+						r.Body = io.NopCloser(strings.NewReader(body))
+						_, _ = transport{&line{}, world.fake}.RoundTrip(r)
+					}
+					return true
+				}
+				last := p.upToTheLast(params("alice", "wonderland"), "once")
+				require.Equal(t, 503, p.post(last).Status)
+				looked := false
+				p.upstream = hooked{world.fake, func(_ http.ResponseWriter, r *http.Request) bool {
+					if r.URL.Path == "/_matrix/client/v3/login" {
+						looked = true
+					} else if looked && onItsWay != nil {
+						arrive := onItsWay
+						onItsWay = func() {}
+						arrive()
+					}
+					return false
+				}}
+				a := p.comeBack(last)
+				assert.Equal(t, 200, a.Status, a.Body)
+				assert.Equal(t, []string{"alice"}, world.fake.names())
+				assert.True(t, world.fake.canLogIn("alice", "wonderland"))
+			})
 		})
 	}
 }
