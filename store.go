@@ -284,7 +284,9 @@ type UsePage struct {
 // the store makes anything. A value outside the token grammar is ErrInvalid for
 // CreateTokens and ErrNotFound for every other method, an unknown session is
 // ErrNotHeld. A store may forget a hold a day after it has lapsed, and a session
-// record a day after it has expired: no session lives that long.
+// record a day after it has expired: no session lives that long. A store with a
+// bound that is full may forget holds that have lapsed, and the open records of their
+// sessions, at any time: such a session begins anew.
 type TokenStore interface {
 	// CreateTokens adds all of the tokens or, on any error, none. It returns
 	// ErrExists if one of the values exists or is given twice, and ErrInvalid if

@@ -25,6 +25,7 @@ func (u *use) place() *int        { return &u.index }
 // add adds a use.
 func (s *Store) add(u *use) {
 	s.uses[useKey{u.Token, u.Session}] = u
+	s.latest[u.Session] = u
 	insert(&u.of.all, u, byMade)
 	s.enter(u)
 }
@@ -34,11 +35,19 @@ func (s *Store) drop(u *use) {
 	s.leave(u)
 	remove(&u.of.all, u, byMade)
 	delete(s.uses, useKey{u.Token, u.Session})
+	s.settle(u)
 	if u.of.deleted && len(u.of.all) == 0 {
 		left := slices.DeleteFunc(s.deleted[u.Token], func(t *token) bool { return t == u.of })
 		if s.deleted[u.Token] = left; len(left) == 0 {
 			delete(s.deleted, u.Token)
 		}
+	}
+}
+
+// settle forgets that the session is about to use this one.
+func (s *Store) settle(u *use) {
+	if s.latest[u.Session] == u {
+		delete(s.latest, u.Session)
 	}
 }
 
@@ -61,6 +70,7 @@ func (s *Store) enter(u *use) {
 		insert(&s.pinned, u, byChanged)
 	case uia.Spent:
 		u.of.spent++
+		s.settle(u)
 		if u.Changed.After(u.of.lastUsed) {
 			u.of.lastUsed = u.Changed
 		}

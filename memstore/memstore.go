@@ -28,10 +28,14 @@ type Options struct {
 	// MaxUses is how many uses all tokens have together, about 500 bytes each.
 	// Those that are spent are never forgotten, not even with their token: that
 	// is how the store knows that a session had its account. The default is
-	// 200,000.
+	// 200,000. The holds of one token take no more of them than is left, so that
+	// nobody who knows a token locks out those who have another; a hold that has
+	// lapsed gives way when there is no room.
 	MaxUses int
 	// MaxSessions is how many session records the store holds. The default is
-	// 10,000. A record that has expired gives way when there is no room.
+	// 10,000. The sessions with uses of one token have no more of them than are
+	// left. A record that has expired gives way when there is no room, and so does
+	// that of an open session whose hold has lapsed.
 	MaxSessions int
 }
 
@@ -53,6 +57,7 @@ type Store struct {
 	tokens  map[string]*token
 	deleted map[string][]*token // those of which uses are left, by their value
 	uses    map[useKey]*use     // of deleted tokens too
+	latest  map[string]*use     // by session: what it took last, while that is not spent
 	holds   queue[*use]         // the held uses of all tokens, the one that lapses first on top
 	pinned  []*use              // by Changed
 	records map[string]*record
@@ -81,6 +86,7 @@ func New(opts *Options) *Store {
 		tokens:  make(map[string]*token),
 		deleted: make(map[string][]*token),
 		uses:    make(map[useKey]*use),
+		latest:  make(map[string]*use),
 		records: make(map[string]*record),
 	}
 }
@@ -90,6 +96,7 @@ type token struct {
 	uia.Token        // without the counters
 	all       []*use // by Made, then session: the order of ListUses backwards
 	held      []*use // by Until: those that lapsed first in front
+	records   int    // of sessions with a use of it
 	pinned    int64
 	spent     int64
 	imported  int64 // uses that were spent elsewhere, before the token came here

@@ -57,11 +57,11 @@ func TestFullOfUses(t *testing.T) {
 	require.ErrorIs(t, reserve(ctx, s, "t", "c", soon, epoch), uia.ErrFull)
 	require.NoError(t, reserve(ctx, s, "t", "a", soon, epoch), "renewing needs no room")
 	require.NoError(t, reserve(ctx, s, "single", "c", soon, soon), "nor does displacing")
-	dayLater := soon.Add(24 * time.Hour)
-	require.ErrorIs(t, reserve(ctx, s, "t", "d", dayLater, dayLater.Add(-1)), uia.ErrFull, "a lapsed hold may still be pinned")
-	require.NoError(t, reserve(ctx, s, "t", "d", dayLater, dayLater), "but not for more than a day")
+	require.ErrorIs(t, reserve(ctx, s, "t", "d", soon, soon.Add(-1)), uia.ErrFull)
+	require.NoError(t, reserve(ctx, s, "t", "d", soon.Add(time.Hour), soon), "what has lapsed gives way")
+	rows(t, s, "t", "d")
 	require.NoError(t, s.Release(ctx, uia.Claim{Token: "t", Session: "d"}))
-	require.NoError(t, reserve(ctx, s, "t", "e", dayLater, epoch))
+	require.NoError(t, reserve(ctx, s, "t", "e", soon, epoch))
 }
 
 func TestSpentUsesAreNeverForgotten(t *testing.T) {
@@ -154,11 +154,12 @@ func TestBoundsHoldUnderLoad(t *testing.T) {
 	wg.Wait()
 	got, err := s.Token(ctx, "t", epoch)
 	require.NoError(t, err)
-	assert.EqualValues(t, 50, got.Pending)
+	assert.EqualValues(t, 25, got.Pending, "the other half is for other tokens")
 	n, err := s.SweepSessions(ctx, epoch.Add(time.Hour), 1000)
 	require.NoError(t, err)
-	assert.Equal(t, 50, n)
+	assert.GreaterOrEqual(t, n, 25)
+	assert.LessOrEqual(t, n, 50)
 	n, err = s.SweepHolds(ctx, epoch.Add(time.Hour), 1000)
 	require.NoError(t, err)
-	assert.Equal(t, 50, n)
+	assert.Equal(t, 25, n)
 }

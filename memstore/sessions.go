@@ -11,7 +11,8 @@ import (
 
 type record struct {
 	uia.Record
-	index int // in Store.expiry
+	of    *token // of which its session had a use when the record was created; nil: none
+	index int    // in Store.expiry
 }
 
 // ends is from when on SweepSessions may delete the record.
@@ -64,28 +65,35 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 	case old == nil || old.Revision != r.Revision:
 		return uia.Record{}, uia.ErrConflict
 	}
+	kept := new(record)
 	if old != nil {
+		kept.of = old.of
 		s.dropRecord(old)
 	} else {
 		s.forget(now)
-		if len(s.records) >= s.opts.MaxSessions {
-			top, _ := s.expiry.top()
-			if now.Before(top.ends()) {
-				return uia.Record{}, uia.ErrFull
-			}
-			s.dropRecord(top)
+		if u := s.latest[r.Key]; u != nil {
+			kept.of = u.of
+		}
+		if err := s.roomForRecord(kept.of, now); err != nil {
+			return uia.Record{}, err
 		}
 	}
 	r.Revision++
 	r.LeaseEnd, r.Expires = ms(r.LeaseEnd), ms(r.Expires)
-	kept := &record{Record: r}
+	kept.Record = r
 	kept.Data = slices.Clone(r.Data)
 	s.records[r.Key] = kept
 	heap.Push(&s.expiry, kept)
+	if kept.of != nil {
+		kept.of.records++
+	}
 	return r, nil
 }
 
 func (s *Store) dropRecord(r *record) {
+	if r.of != nil {
+		r.of.records--
+	}
 	delete(s.records, r.Key)
 	heap.Remove(&s.expiry, r.index)
 }

@@ -43,8 +43,10 @@ func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	if displace > int64(t.lapsed(now)) {
 		return uia.ErrExhausted
 	}
-	if displace == 0 && len(s.uses) >= s.opts.MaxUses {
-		return uia.ErrFull
+	if displace == 0 {
+		if err := s.roomForUse(t, now); err != nil {
+			return err
+		}
 	}
 	for range displace {
 		s.drop(t.held[0])

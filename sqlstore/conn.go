@@ -91,7 +91,7 @@ type stmtCache struct {
 // frequent are the statements of a registration.
 var frequent = map[Dialect][]string{
 	SQLite: {
-		readToken, takeToken, insertUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
+		readToken, takeToken, insertUse, pinHeld, countHeld, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
 	},
 	PostgreSQL: {
 		readToken, takeUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, spendAndSave,

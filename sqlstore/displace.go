@@ -59,6 +59,6 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 	if err != nil {
 		return false, err
 	}
-	_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken + 1 - $1 WHERE id = $2`, gone, id)
+	_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken + 1 - $1, held = held + 1 - $2 WHERE id = $3`, gone, gone, id)
 	return err == nil, err
 }

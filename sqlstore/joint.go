@@ -11,47 +11,55 @@ import (
 // part before it returns: that is the order in which they are run and lock, and
 // none is run if the one before it changed nothing.
 
-// claimAndPin is a save and a pin. The pin is made only if the record had the
+// leaseAndPin is a save and a pin. The pin is made only if the record had the
 // revision that was expected: runs are distinct because leases are, and a pin
 // without its lease would share one.
 //
-// It locks the record before the use, and a transaction that ends a registration
-// the use before the record. The two meet only when one has overtaken the other;
-// then the database ends one of them (40P01), and that is run again.
-func claimAndPin(save string) string {
-	return `WITH saved AS (` + save + ` RETURNING 1),
-	pinned AS (
-		UPDATE uia_uses SET state = 2, stamp = $9, changed = $9, run = $10
-		WHERE session = $11 AND token = $12 AND EXISTS (SELECT 1 FROM saved)
-			AND (state = 1 AND run < $10 OR state = 2 AND run <= $10) RETURNING 1)
-	SELECT EXISTS (SELECT 1 FROM pinned) FROM saved`
+// It locks the token, the record and the use, in this order. A transaction that ends
+// a registration locks the use before the record: the two meet only when one has
+// overtaken the other; then the database ends one of them (40P01), and that is run
+// again.
+func leaseAndPin(save func(cond string) string) string {
+	return `WITH ` + ownToken(11) + `,
+	saved AS (` + save(`(SELECT count(*) FROM own) >= 0`) + ` RETURNING 1),` + pinFrom(9, ` AND EXISTS (SELECT 1 FROM saved)`) + `
+	SELECT EXISTS (SELECT 1 FROM fresh) OR EXISTS (SELECT 1 FROM again) FROM saved`
 }
 
-// holdAndSave is takeUse and a save, and if pin is set the use is pinned at once.
-// If no use is free it changes nothing. If the record has another revision than
-// expected it makes the hold alone, as the two statements would.
+// holdAndSave is takeUse and a save. If no use is free it changes nothing. If the
+// record has another revision than expected it makes the hold alone, as the two
+// statements would.
 //
 // It locks the token before the record, which no statement does the other way
 // around. The use is new: nobody else has a lock on it.
-func holdAndSave(save func(cond string) string, pin bool) string {
-	use := `1, CAST($12 AS BIGINT), 0, '', $9, $9 FROM took`
-	if pin {
-		use = `CASE WHEN done THEN 2 ELSE 1 END, CASE WHEN done THEN CAST($13 AS BIGINT) ELSE $12 END,
-			CASE WHEN done THEN CAST($14 AS BIGINT) ELSE 0 END, '', $9, CASE WHEN done THEN $13 ELSE $9 END
-			FROM took LEFT JOIN saved ON true`
-	}
+func holdAndSave(save func(cond string) string) string {
 	return `WITH took AS (` + takeTokenAt(9) + `),
-	saved AS (` + save(`EXISTS (SELECT 1 FROM took)`) + ` RETURNING true AS done),
+	saved AS (` + save(`EXISTS (SELECT 1 FROM took)`) + ` RETURNING 1),
 	made AS (
 		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-		SELECT $11, $10, id, ` + use + ` RETURNING 1)
+		SELECT $11, $10, id, 1, CAST($12 AS BIGINT), 0, '', $9, $9 FROM took RETURNING 1)
+	SELECT EXISTS (SELECT 1 FROM saved) FROM made`
+}
+
+// holdSaveAndPin is holdAndSave, and pins the use at once if the record was saved.
+// The token is locked by free, and counted afterwards: only then is it known what has
+// become of the use. Between the two nobody else changes it.
+func holdSaveAndPin(save func(cond string) string) string {
+	return `WITH free AS (SELECT id FROM uia_tokens WHERE ` + freeToken(9) + ` FOR UPDATE),
+	saved AS (` + save(`EXISTS (SELECT 1 FROM free)`) + ` RETURNING true AS done),
+	made AS (
+		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
+		SELECT $11, $10, id, CASE WHEN done THEN 2 ELSE 1 END, CASE WHEN done THEN CAST($13 AS BIGINT) ELSE $12 END,
+			CASE WHEN done THEN CAST($14 AS BIGINT) ELSE 0 END, '', $9, CASE WHEN done THEN $13 ELSE $9 END
+		FROM free LEFT JOIN saved ON true RETURNING token_id, state),
+	counted AS (UPDATE uia_tokens SET taken = taken + 1, held = held + (SELECT count(*) FROM made WHERE state = 1)
+		WHERE id = (SELECT token_id FROM made))
 	SELECT EXISTS (SELECT 1 FROM saved) FROM made`
 }
 
 var joint = struct{ createAndPin, saveAndPin, holdAndCreate, holdAndSave, holdCreatePin, holdSavePin string }{
-	createAndPin: claimAndPin(createRecord), saveAndPin: claimAndPin(saveRecord),
-	holdAndCreate: holdAndSave(createRecordIf, false), holdAndSave: holdAndSave(saveRecordIf, false),
-	holdCreatePin: holdAndSave(createRecordIf, true), holdSavePin: holdAndSave(saveRecordIf, true),
+	createAndPin: leaseAndPin(createRecordIf), saveAndPin: leaseAndPin(saveRecordIf),
+	holdAndCreate: holdAndSave(createRecordIf), holdAndSave: holdAndSave(saveRecordIf),
+	holdCreatePin: holdSaveAndPin(createRecordIf), holdSavePin: holdSaveAndPin(saveRecordIf),
 }
 
 // jointArgs are the arguments of the save, which come first in every joint
@@ -127,7 +135,6 @@ func (s *Store) pinLeased(ctx context.Context, g *group, cl uia.Claim, now time.
 		case pinned:
 			return nil
 		}
-		u, err := c.use(ctx, cl)
-		return u.refuse(err)
+		return c.pin(ctx, cl, now) // which knows why not
 	})
 }

@@ -240,7 +240,7 @@ func (c conn) total(ctx context.Context, q uia.TokenQuery, now time.Time) (n int
 		args = append(args, ms(now))
 		param := fmt.Sprintf("$%d", len(args))
 		usable := `revoked = 0 AND expires > ` + param + ` AND (taken < uses_allowed OR
-			taken - (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp <= ` + param + `)
+			taken - held + (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1 AND u.stamp > ` + param + `)
 			< uses_allowed)`
 		if !*q.Valid {
 			usable = "NOT (" + usable + ")"

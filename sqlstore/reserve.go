@@ -95,10 +95,14 @@ var takeToken = takeTokenAt(1)
 // takeTokenAt numbers the parameters from n: now, token, session.
 func takeTokenAt(n int) string {
 	return fmt.Sprintf(`
-	UPDATE uia_tokens SET taken = taken + 1
-	WHERE expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed
-		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%[2]d)
-	RETURNING id`, n, n+1, n+2)
+	UPDATE uia_tokens SET taken = taken + 1, held = held + 1 WHERE %s RETURNING id`, freeToken(n))
+}
+
+// freeToken is the condition under which a use may be taken, and numbers its
+// parameters alike.
+func freeToken(n int) string {
+	return fmt.Sprintf(`expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed
+		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%[2]d)`, n, n+1, n+2)
 }
 
 // takeUse does all of it in one statement. Both tables are changed or neither.
@@ -134,7 +138,7 @@ func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err
 		return err == nil, err
 	}
 	// On PostgreSQL another Reserve of this session was quicker.
-	return false, c.giveBack(ctx, id, 1)
+	return false, c.giveBack(ctx, id, 1, 1)
 }
 
 // look reads the token and the state of the session's use of it, not valid if it

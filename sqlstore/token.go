@@ -31,45 +31,45 @@ func fromMS(n int64) time.Time { return time.UnixMilli(n).UTC() }
 
 // tokenRow is a row of uia_tokens, with what its uses add up to.
 type tokenRow struct {
-	id, allowed, taken, expires, revoked, created int64
+	id, allowed, taken, held, expires, revoked, created int64
 
 	value, label, createdBy string
 	meta                    sql.NullString
 
-	open, lapsed int64 // uses that are not spent, and those of them that have lapsed
+	pinned, firm int64 // pinned uses, and held ones that have not lapsed
 	last         sql.NullInt64
 }
 
 // tokenFields are the columns of uia_tokens that tokenRow.fields scans.
-const tokenFields = `id, token, uses_allowed, taken, expires, revoked, label, meta, created, created_by`
+const tokenFields = `id, token, uses_allowed, taken, held, expires, revoked, label, meta, created, created_by`
 
-// tokenCounts are the columns that tokenRow.counts scans; $1 must be now. Spent
-// uses are not counted but inferred from taken, because there may be millions, and
-// some may have been spent elsewhere, before the token was created here;
-// the others are few, and each count is a range of the index uia_uses_counts, as
-// is the last use.
+// tokenCounts are the columns that tokenRow.counts scans; $1 must be now. Neither
+// spent uses nor holds that have lapsed are counted, because there may be millions
+// of the former and a stranger who knows a token can make as many of the latter. The
+// spent ones are inferred from taken and held, and some of them may have been spent
+// elsewhere, before the token was created here. What is counted is few, and each
+// count is a range of the index uia_uses_counts, as is the last use.
 //
-// Every range has two ends, and the first count a range of stamps that has them
-// all, because a PostgreSQL without statistics takes such a range for narrow. It
-// then reads the index alone, and marks in passing the entries of what uses have
-// been before. If it expects many rows it builds a bitmap instead, from all those
-// entries each time, or even from all uses of the token, and keeps to that plan.
+// Every range has two ends, because a PostgreSQL without statistics takes such a
+// range for narrow. It then reads the index alone, and marks in passing the entries
+// of what uses have been before. If it expects many rows it builds a bitmap instead,
+// from all those entries each time, or even from all uses of the token, and keeps to
+// that plan.
 //
-// id and taken are the token's: uia_uses has no such columns.
+// id, taken and held are the token's: uia_uses has no such columns.
 const tokenCounts = `
-	CASE WHEN taken = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state BETWEEN 1 AND 2
+	CASE WHEN taken = held THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 2
 		AND u.stamp BETWEEN -9223372036854775807 AND 9223372036854775807) END,
-	CASE WHEN taken = 0 THEN 0 ELSE
-		(SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1
-		AND u.stamp BETWEEN -9223372036854775807 AND $1) END,
-	CASE WHEN taken = 0 THEN NULL ELSE
+	CASE WHEN held = 0 THEN 0 ELSE (SELECT count(*) FROM uia_uses u WHERE u.token_id = id AND u.state = 1
+		AND u.stamp > $1 AND u.stamp <= 9223372036854775807) END,
+	CASE WHEN taken = held THEN NULL ELSE
 		(SELECT max(u.stamp) FROM uia_uses u WHERE u.token_id = id AND u.state = 3) END`
 
 func (r *tokenRow) fields() []any {
-	return []any{&r.id, &r.value, &r.allowed, &r.taken, &r.expires, &r.revoked, &r.label, &r.meta, &r.created, &r.createdBy}
+	return []any{&r.id, &r.value, &r.allowed, &r.taken, &r.held, &r.expires, &r.revoked, &r.label, &r.meta, &r.created, &r.createdBy}
 }
 
-func (r *tokenRow) counts() []any { return []any{&r.open, &r.lapsed, &r.last} }
+func (r *tokenRow) counts() []any { return []any{&r.pinned, &r.firm, &r.last} }
 
 func (r *tokenRow) all() []any { return append(r.fields(), r.counts()...) }
 
@@ -78,7 +78,7 @@ func (r *tokenRow) token() uia.Token {
 	t := uia.Token{
 		Value: r.value, Revoked: r.revoked != 0, Label: r.label,
 		Created: fromMS(r.created), CreatedBy: r.createdBy,
-		Pending: r.open - r.lapsed, Completed: r.taken - r.open,
+		Pending: r.pinned + r.firm, Completed: r.taken - r.held - r.pinned,
 	}
 	if r.allowed != always {
 		t.UsesAllowed = new(r.allowed)

@@ -84,8 +84,7 @@ func (c conn) dropHolds(ctx context.Context, id int64) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	_, err = c.exec(ctx, `UPDATE uia_tokens SET taken = taken - $1 WHERE id = $2`, n, id)
-	return err
+	return c.giveBack(ctx, id, n, n)
 }
 
 // DeleteToken implements [uia.TokenStore].

@@ -8,18 +8,51 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// Pin, Commit and Unpin compare the run in the statement that writes, so that
-// of two owners of one session the overtaken one changes nothing. They lock the
-// use alone unless the token counts, and then the token first: everywhere in this
-// package locks are taken in the order token, use.
+// Pin, Commit and Unpin compare the run in the statement that writes, so that of two
+// owners of one session the overtaken one changes nothing. Commit locks the use alone.
+// Whatever makes a use held, or makes something else of a held one, changes the
+// token's counts and locks the token first: everywhere in this package locks are
+// taken in the order token, use.
 
-const pinUse = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, run = $2
-	WHERE session = $3 AND token = $4 AND (state = 1 AND run < $2 OR state = 2 AND run <= $2)`
+// pinUse pins a use of whichever state, on PostgreSQL. own locks the token of a held
+// use, fresh pins that use, and counted takes it off the held ones; again moves the
+// run of a use that is pinned already. What fresh and again change is told apart by
+// what the statement saw when it began: if that has changed meanwhile it changes
+// nothing.
+var pinUse = `WITH ` + ownToken(3) + `,` + pinFrom(1, ``) + `
+	SELECT 1 FROM fresh UNION ALL SELECT 1 FROM again`
 
-// Pin implements [uia.TokenStore] with one statement. The token need not be
-// looked at: revoking or deleting it deletes its holds, so a hold that is there
-// may be pinned, and one that is being deleted is either pinned first and stays,
-// or is gone.
+// ownToken locks the token of a held use. Its parameters, session and token, are
+// numbered from n.
+func ownToken(n int) string {
+	return fmt.Sprintf(`own AS (SELECT t.id FROM uia_tokens t WHERE t.id =
+		(SELECT o.token_id FROM uia_uses o WHERE o.session = $%d AND o.token = $%d AND o.state = 1) FOR UPDATE)`, n, n+1)
+}
+
+// pinFrom is the rest of it, under a further condition. Its parameters, now, run,
+// session and token, are numbered from n.
+func pinFrom(n int, cond string) string {
+	return fmt.Sprintf(`
+	fresh AS (
+		UPDATE uia_uses SET state = 2, stamp = $%[1]d, changed = $%[1]d, run = $%[2]d
+		WHERE session = $%[3]d AND token = $%[4]d AND state = 1 AND run < $%[2]d AND EXISTS (SELECT 1 FROM own)%[5]s RETURNING token_id),
+	again AS (
+		UPDATE uia_uses SET stamp = $%[1]d, changed = $%[1]d, run = $%[2]d
+		WHERE session = $%[3]d AND token = $%[4]d AND state = 2 AND run <= $%[2]d AND NOT EXISTS (SELECT 1 FROM fresh)%[5]s RETURNING 1),
+	counted AS (UPDATE uia_tokens SET held = held - 1 WHERE id = (SELECT token_id FROM fresh))`, n, n+1, n+2, n+3, cond)
+}
+
+// The same on SQLite, where nobody comes in between.
+const (
+	pinHeld   = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, run = $2 WHERE session = $3 AND token = $4 AND state = 1 AND run < $2`
+	countHeld = `UPDATE uia_tokens SET held = held - 1 WHERE id = (SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2)`
+	pinAgain  = `UPDATE uia_uses SET stamp = $1, changed = $1, run = $2 WHERE session = $3 AND token = $4 AND state = 2 AND run <= $2`
+)
+
+// Pin implements [uia.TokenStore], with one statement on PostgreSQL. Whether the
+// token is revoked need not be looked at: revoking or deleting it deletes its holds,
+// so a hold that is there may be pinned, and one that is being deleted is either
+// pinned first and stays, or is gone.
 func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -33,14 +66,45 @@ func (s *Store) Pin(ctx context.Context, cl uia.Claim, now time.Time) error {
 	if g := s.group(ctx); g != nil && g.lease != nil {
 		return s.pinLeased(ctx, g, cl, now)
 	}
-	return s.write(ctx, func(c conn) error {
-		n, err := c.exec(ctx, pinUse, ms(now), cl.Run, cl.Session, cl.Token)
-		if err != nil || n > 0 {
+	return s.pin(ctx, cl, now)
+}
+
+func (s *Store) pin(ctx context.Context, cl uia.Claim, now time.Time) error {
+	if s.dialect == SQLite {
+		return s.atomic(ctx, func(ctx context.Context, c conn) error { return c.pin(ctx, cl, now) })
+	}
+	return s.write(ctx, func(c conn) error { return c.pin(ctx, cl, now) })
+}
+
+// pin pins the use, or says why it cannot be pinned.
+func (c conn) pin(ctx context.Context, cl uia.Claim, now time.Time) error {
+	for range maxLooks {
+		pinned, err := c.tryPin(ctx, cl, now)
+		if pinned || err != nil {
 			return err
 		}
 		u, err := c.use(ctx, cl)
+		if err == nil && (u.state == uia.Held && u.run < cl.Run || u.state == uia.Pinned && u.run <= cl.Run) {
+			continue // it has changed in between
+		}
 		return u.refuse(err)
-	})
+	}
+	return errBusy
+}
+
+func (c conn) tryPin(ctx context.Context, cl uia.Claim, now time.Time) (bool, error) {
+	args := []any{ms(now), cl.Run, cl.Session, cl.Token}
+	if c.s.dialect == PostgreSQL {
+		var one int
+		return c.one(ctx, pinUse, args, &one)
+	}
+	n, err := c.exec(ctx, pinHeld, args...)
+	if err == nil && n > 0 {
+		_, err = c.exec(ctx, countHeld, cl.Session, cl.Token)
+	} else if err == nil {
+		n, err = c.exec(ctx, pinAgain, args...)
+	}
+	return n > 0 && err == nil, err
 }
 
 // knowable refuses a claim that no use can have.
@@ -106,10 +170,10 @@ func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, e
 	return id, flag != 0, exists, err
 }
 
-// giveBack takes n deleted uses off the token's count. The id is that of the
-// uses: a token that was made again with the same value has another.
-func (c conn) giveBack(ctx context.Context, id, n int64) error {
-	_, err := c.exec(ctx, `UPDATE uia_tokens SET taken = taken - $1 WHERE id = $2`, n, id)
+// giveBack takes deleted uses, some or all of them held, off the token's counts. The
+// id is that of the uses: a token that was made again with the same value has another.
+func (c conn) giveBack(ctx context.Context, id, uses, held int64) error {
+	_, err := c.exec(ctx, `UPDATE uia_tokens SET taken = taken - $1, held = held - $2 WHERE id = $3`, uses, held, id)
 	return err
 }
 
@@ -132,12 +196,15 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 			n, err = c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
 				WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND run = $6`,
 				ms(until), ms(now), cl.Session, cl.Token, id, cl.Run)
+			if err == nil && n > 0 {
+				err = c.giveBack(ctx, id, 0, -1)
+			}
 		} else {
 			n, err = c.exec(ctx, `DELETE FROM uia_uses
 				WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND run = $4`,
 				cl.Session, cl.Token, id, cl.Run)
 			if err == nil && n > 0 && exists {
-				err = c.giveBack(ctx, id, n)
+				err = c.giveBack(ctx, id, n, 0)
 			}
 		}
 		if err != nil || n > 0 {
@@ -164,18 +231,23 @@ func (s *Store) Release(ctx context.Context, cl uia.Claim) error {
 		if err != nil {
 			return err
 		}
-		n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND token_id = $3
-			AND (state = 2 AND run = $4 OR state = 1 AND run <= $4)`, cl.Session, cl.Token, id, cl.Run)
+		var state uia.UseState
+		deleted, err := c.one(ctx, `DELETE FROM uia_uses WHERE session = $1 AND token = $2 AND token_id = $3
+			AND (state = 2 AND run = $4 OR state = 1 AND run <= $4) RETURNING state`,
+			[]any{cl.Session, cl.Token, id, cl.Run}, &state)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !deleted {
 			u, err := c.use(ctx, cl)
 			return u.refuse(err)
 		}
 		if !exists {
-			return nil // the token is gone, and its count with it
+			return nil // the token is gone, and its counts with it
 		}
-		return c.giveBack(ctx, id, n)
+		if state == uia.Held {
+			return c.giveBack(ctx, id, 1, 1)
+		}
+		return c.giveBack(ctx, id, 1, 0)
 	})
 }

@@ -160,7 +160,7 @@ func (s *Store) sweepToken(ctx context.Context, id int64, before time.Time, limi
 		if err != nil || n == 0 {
 			return err
 		}
-		return c.giveBack(ctx, id, n)
+		return c.giveBack(ctx, id, n, n)
 	})
 	return int(n), err
 }

@@ -179,7 +179,8 @@ func (f *farm) watch() (stop func()) {
 		for wait(ctx, 5*time.Millisecond) == nil {
 			var over int64
 			err := f.db.QueryRowContext(ctx, `SELECT count(*) FROM uia_tokens WHERE taken > uses_allowed
-				OR taken <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id)`).Scan(&over)
+				OR taken <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id)
+				OR held <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id AND state = 1)`).Scan(&over)
 			if err == nil {
 				assert.Zero(f.t, over, "tokens with more uses than allowed")
 			}

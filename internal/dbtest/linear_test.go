@@ -171,7 +171,8 @@ func TestLinearizable(t *testing.T) {
 			}
 			var drifted int
 			require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM uia_tokens
-				WHERE taken <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id)`).Scan(&drifted))
+				WHERE taken <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id)
+				OR held <> (SELECT count(*) FROM uia_uses WHERE token_id = uia_tokens.id AND state = 1)`).Scan(&drifted))
 			assert.Zero(t, drifted, "tokens whose uses are miscounted")
 		})
 	}

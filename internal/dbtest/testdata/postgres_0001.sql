@@ -4,6 +4,7 @@ CREATE TABLE IF NOT EXISTS uia_tokens (
 	token        TEXT COLLATE "C" NOT NULL UNIQUE,
 	uses_allowed BIGINT NOT NULL,
 	taken        BIGINT NOT NULL DEFAULT 0 CHECK (taken >= 0),
+	held         BIGINT NOT NULL DEFAULT 0 CHECK (held >= 0 AND held <= taken),
 	expires      BIGINT NOT NULL,
 	revoked      SMALLINT NOT NULL DEFAULT 0,
 	label        TEXT COLLATE "C" NOT NULL,
@@ -48,8 +49,8 @@ CREATE TABLE IF NOT EXISTS uia_secrets (
 );
 CREATE TABLE uia_migrations (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL);
 INSERT INTO uia_migrations VALUES (1, 1700000000000);
-INSERT INTO uia_tokens (token, uses_allowed, taken, expires, revoked, label, meta, created, created_by)
-	VALUES ('invite', 3, 3, 9223372036854775807, 0, 'friends', '{"role":"user"}', 1700000000000, '@admin:test');
+INSERT INTO uia_tokens (token, uses_allowed, taken, held, expires, revoked, label, meta, created, created_by)
+	VALUES ('invite', 3, 3, 1, 9223372036854775807, 0, 'friends', '{"role":"user"}', 1700000000000, '@admin:test');
 INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	SELECT 'register.held', token, id, 1, 1700000600000, 0, '', 1700000000000, 1700000000000 FROM uia_tokens;
 INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)

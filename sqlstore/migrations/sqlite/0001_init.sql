@@ -1,12 +1,14 @@
 -- Registration tokens. Text is compared byte for byte: BINARY is the default.
 -- An id is never used twice. "Never" and "any number" are 9223372036854775807,
 -- so that an index gives the order of a list. taken counts the token's rows in
--- uia_uses.
+-- uia_uses, held those of them that are held: so nobody has to count the holds that
+-- have lapsed.
 CREATE TABLE IF NOT EXISTS uia_tokens (
 	id           INTEGER PRIMARY KEY AUTOINCREMENT,
 	token        TEXT NOT NULL UNIQUE,
 	uses_allowed INTEGER NOT NULL,
 	taken        INTEGER NOT NULL DEFAULT 0 CHECK (taken >= 0),
+	held         INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0 AND held <= taken),
 	expires      INTEGER NOT NULL,
 	revoked      INTEGER NOT NULL DEFAULT 0,
 	label        TEXT NOT NULL,
