@@ -34,7 +34,7 @@ func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
 			failures = append(failures, e.recoverStage(ctx, st, &report))
 		}
 		if st.sweeper != nil {
-			n, err := st.sweeper.Sweep(ctx, e.now())
+			n, err := st.sweeper.Sweep(ctx, e.now().Add(-e.cfg.SessionTTL-recordGrace))
 			report.Swept += n
 			failures = append(failures, err)
 		}

@@ -141,8 +141,10 @@ const sweepBatch = 1000
 // case Recover calls it.
 type Sweeper interface {
 	Stage
-	// Sweep removes a bounded number of leftovers, and returns how many.
-	Sweep(ctx context.Context, now time.Time) (int, error)
+	// Sweep removes a bounded number of leftovers of which nobody has made use since
+	// the given time, and returns how many. The sessions that they belong to have
+	// ended.
+	Sweep(ctx context.Context, since time.Time) (int, error)
 }
 
 // DummyStage is m.login.dummy: it always passes. Put behind another stage it

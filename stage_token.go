@@ -26,10 +26,6 @@ const (
 // DefaultHoldTTL is how long a token's use is held firmly for a session.
 const DefaultHoldTTL = 30 * time.Second
 
-// sweepAfter is how long a lapsed hold is kept for its session: longer than any
-// session lives.
-const sweepAfter = 24 * time.Hour
-
 // TokenStage is m.login.registration_token (MSC3231): it passes for a token that
 // has a use left, and sets that use aside until an account is made from it or
 // the session is abandoned.
@@ -249,9 +245,16 @@ func (t *TokenStage) InDoubt(ctx context.Context, before time.Time, limit int) (
 	return claims, nil
 }
 
-// Sweep deletes holds that lapsed a day ago or longer.
-func (t *TokenStage) Sweep(ctx context.Context, now time.Time) (int, error) {
-	return t.Store.SweepHolds(ctx, now.Add(-sweepAfter), sweepBatch)
+// Sweep deletes at most 20,000 holds that lapsed before the given time, in batches,
+// between which registrations get their turn.
+func (t *TokenStage) Sweep(ctx context.Context, since time.Time) (total int, err error) {
+	for range 20 {
+		n, err := t.Store.SweepHolds(ctx, since, sweepBatch)
+		if total += n; err != nil || n < sweepBatch {
+			return total, err
+		}
+	}
+	return total, nil
 }
 
 func tokenClaim(c TxClaim) (Claim, error) {
