@@ -27,7 +27,8 @@ type Limiter interface {
 
 // ErrNoClient says that it is not known who asks. It is a mistake of the host or
 // of its proxies: letting such requests share one budget would let one of them
-// lock all the others out.
+// lock all the others out. (A peer on a unix socket is this machine, ::1; if it is a
+// proxy, the client is whom it names.)
 var ErrNoClient = errors.New("uia: no client address to limit failures by")
 
 // LimitError says that the client's budget of failures is spent.

@@ -17,10 +17,10 @@ type bucket struct {
 
 // serve lets in those who wait while there is room, or turns all of them away
 // if what has settled meanwhile spent the budget.
-func (l *Limiter) serve(b *bucket, now time.Duration) {
+func (t *table) serve(b *bucket, now time.Duration) {
 	for b.waiting() > 0 {
-		err := l.spent(b, now)
-		if err == nil && !l.room(b, now) {
+		err := t.spent(b, now)
+		if err == nil && !t.room(b, now) {
 			return
 		}
 		if err == nil {
@@ -32,19 +32,19 @@ func (l *Limiter) serve(b *bucket, now time.Duration) {
 
 // debt is how long it takes until the whole budget is back. A clock that was set
 // back cannot make it more than the budget.
-func (l *Limiter) debt(b *bucket, now time.Duration) time.Duration {
-	return min(max(b.full-now, 0), l.budget)
+func (t *table) debt(b *bucket, now time.Duration) time.Duration {
+	return min(max(b.full-now, 0), t.budget)
 }
 
 // room reports whether one more guess can be let in even if all that are in
 // flight turn out to be wrong.
-func (l *Limiter) room(b *bucket, now time.Duration) bool {
-	return l.debt(b, now)+time.Duration(b.busy+1)*l.refill <= l.budget
+func (t *table) room(b *bucket, now time.Duration) bool {
+	return t.debt(b, now)+time.Duration(b.busy+1)*t.refill <= t.budget
 }
 
 // spent returns a *uia.LimitError if not even the settled failures leave room.
-func (l *Limiter) spent(b *bucket, now time.Duration) error {
-	if wait := l.debt(b, now) + l.refill - l.budget; wait > 0 {
+func (t *table) spent(b *bucket, now time.Duration) error {
+	if wait := t.debt(b, now) + t.refill - t.budget; wait > 0 {
 		return &uia.LimitError{RetryAfter: wait}
 	}
 	return nil

@@ -5,21 +5,34 @@ import (
 	"net/netip"
 )
 
-// clientKey is an IPv4 address mapped to IPv6, or an IPv6 address without its
-// lower half.
-type clientKey struct{ hi, lo uint64 }
+// key is what a budget is kept under: an IPv4 address mapped to IPv6, an IPv6 address
+// without its lower half, or the first three groups of one.
+type key struct{ hi, lo uint64 }
 
-// keyOf returns what the client's budget is kept under. It is false for what
-// cannot be the address of a client.
-func keyOf(client netip.Addr) (clientKey, bool) {
-	client = client.Unmap()
-	if !client.IsValid() || client.IsUnspecified() {
-		return clientKey{}, false
+// client is whom a guess is charged to.
+type client struct {
+	narrow key
+	wide   key // of an IPv6 client
+	six    bool
+}
+
+// nat64 are the addresses under which a translator shows IPv4 clients (RFC 6052).
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// clientOf is false for what cannot be the address of a client.
+func clientOf(a netip.Addr) (client, bool) {
+	a = a.Unmap()
+	if nat64.Contains(a.WithZone("")) {
+		b := a.As16()
+		a = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	a := client.As16()
-	key := clientKey{hi: binary.BigEndian.Uint64(a[:8])}
-	if client.Is4() {
-		key.lo = binary.BigEndian.Uint64(a[8:])
+	if !a.IsValid() || a.IsUnspecified() {
+		return client{}, false
 	}
-	return key, true
+	b := a.As16()
+	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	if a.Is4() {
+		return client{narrow: key{hi, lo}}, true
+	}
+	return client{narrow: key{hi, 0}, wide: key{hi &^ 0xffff, 0}, six: true}, true
 }

@@ -3,7 +3,6 @@
 package limit
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -22,18 +21,22 @@ type Options struct {
 	// Refill is how long it takes until one failure is forgiven. Zero means 10
 	// seconds: with the default burst a client has 8,700 guesses on its first day.
 	Refill time.Duration
-	// MaxClients is for how many clients a budget is kept, about 75 bytes each.
-	// A client counts while it has a guess in flight or a failure that is not
-	// forgiven. When there are more, the further ones share one budget until
-	// others' failures are forgiven. Zero means 32,768.
+	// MaxClients is for how many clients a budget is kept, about 75 bytes each, and for
+	// how many IPv6 /48. A client counts while it has a guess in flight or a failure
+	// that is not forgiven. When there are more, each of the further ones shares a
+	// budget with a few others until failures are forgiven. Zero means 32,768.
 	MaxClients int
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Limiter is the [uia.Limiter] of a single process: a budget of failures for
-// each IPv4 address and for each IPv6 /64, which is what one customer of a
-// provider has. An IPv4 address mapped to IPv6 counts as the former.
+// wide is how many budgets an IPv6 /48 has.
+const wide = 8
+
+// Limiter is the [uia.Limiter] of a single process: a budget of failures for each
+// IPv4 address and for each IPv6 /64, and eight such budgets for each IPv6 /48, which
+// providers give to a single customer. An IPv4 address counts as such in IPv6's
+// clothes too: mapped, or translated by a NAT64 under 64:ff9b::/96.
 //
 // Guesses in flight never cost a client its turn: Charge waits for them, first
 // come first served, and refuses only when settled failures alone have spent the
@@ -42,15 +45,11 @@ type Options struct {
 //
 // It starts no goroutine, and its memory is bounded.
 type Limiter struct {
-	refill, budget time.Duration // budget is what a client may owe: burst times refill
-	max            int
-	now            func() time.Time
-	start          time.Time // instants are kept as durations since start: 8 bytes instead of 24
+	now   func() time.Time
+	start time.Time // instants are kept as durations since start: 8 bytes instead of 24
 
-	mu       sync.Mutex
-	clients  map[clientKey]*bucket
-	overflow bucket        // for everybody for whom there is no room in clients
-	scanned  time.Duration // when clients was last searched for forgiven ones
+	mu           sync.Mutex
+	narrow, wide *table
 }
 
 // New returns a limiter for one process. Nil means the default options; a
@@ -87,115 +86,49 @@ func New(opts *Options) (*Limiter, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	budget := time.Duration(o.Burst) * o.Refill
 	return &Limiter{
-		refill:  o.Refill,
-		budget:  time.Duration(o.Burst) * o.Refill,
-		max:     o.MaxClients,
-		now:     o.Now,
-		start:   o.Now(),
-		clients: make(map[clientKey]*bucket),
-		scanned: math.MinInt64 / 2,
+		now: o.Now, start: o.Now(),
+		narrow: newTable(budget, o.Refill, o.MaxClients),
+		wide:   newTable(budget, max(o.Refill/wide, 1), o.MaxClients), // as long, of failures that are forgiven sooner
 	}, nil
 }
 
 var _ uia.Limiter = (*Limiter)(nil)
 
 // Charge implements [uia.Limiter].
-func (l *Limiter) Charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
-	key, ok := keyOf(client)
+func (l *Limiter) Charge(ctx context.Context, addr netip.Addr) (settle func(failed bool), err error) {
+	c, ok := clientOf(addr)
 	if !ok {
 		return nil, uia.ErrNoClient
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	now := l.elapsed()
-	b := l.bucket(key, now)
-	l.serve(b, now) // time may have made room for those who wait already
-	if err := l.spent(b, now); err != nil {
-		l.mu.Unlock()
+	// The narrow one first, always: who has both waits for nobody.
+	near, err := l.take(ctx, l.narrow, c.narrow)
+	if err != nil {
 		return nil, err
 	}
-	if l.room(b, now) { // and so nobody waits
-		b.busy++
-		l.mu.Unlock()
-		return l.settler(key, b), nil
+	var far *bucket
+	end := func(failed bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		now := l.elapsed()
+		l.narrow.settle(c.narrow, near, now, failed)
+		if far != nil {
+			l.wide.settle(c.wide, far, now, failed)
+		}
 	}
-	if b.queue == nil {
-		b.queue = list.New()
-	}
-	turn := make(chan error, 1)
-	place := b.queue.PushBack(turn)
-	l.mu.Unlock()
-
-	select {
-	case err := <-turn:
-		if err != nil {
+	if c.six {
+		if far, err = l.take(ctx, l.wide, c.wide); err != nil {
+			far = nil
+			end(false)
 			return nil, err
 		}
-		return l.settler(key, b), nil
-	case <-ctx.Done():
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case err := <-turn: // served at the same moment
-		if err == nil {
-			l.settle(key, b, false)
-		}
-	default:
-		b.queue.Remove(place)
-	}
-	return nil, ctx.Err()
-}
-
-// settler returns the function which settles one charge.
-func (l *Limiter) settler(key clientKey, b *bucket) func(bool) {
 	var once sync.Once
-	return func(failed bool) {
-		once.Do(func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.settle(key, b, failed)
-		})
-	}
-}
-
-func (l *Limiter) settle(key clientKey, b *bucket, failed bool) {
-	now := l.elapsed()
-	b.busy--
-	if failed {
-		b.full = now + l.debt(b, now) + l.refill
-	}
-	l.serve(b, now)
-	if b.busy == 0 && l.debt(b, now) == 0 && l.clients[key] == b {
-		delete(l.clients, key)
-	}
-}
-
-// bucket returns the client's budget, or the shared one if there is no room for
-// another client.
-func (l *Limiter) bucket(key clientKey, now time.Duration) *bucket {
-	if b := l.clients[key]; b != nil {
-		return b
-	}
-	// A scan takes about a millisecond, and between two of them less than one
-	// refill's worth of failures is forgiven: more often would be wasted on a flood.
-	if len(l.clients) >= l.max && now-l.scanned >= l.refill {
-		l.scanned = now
-		for k, b := range l.clients {
-			if b.busy == 0 && l.debt(b, now) == 0 {
-				delete(l.clients, k)
-			}
-		}
-	}
-	if len(l.clients) >= l.max {
-		return &l.overflow
-	}
-	b := new(bucket)
-	l.clients[key] = b
-	return b
+	return func(failed bool) { once.Do(func() { end(failed) }) }, nil
 }
 
 func (l *Limiter) elapsed() time.Duration { return l.now().Sub(l.start) }

@@ -249,6 +249,10 @@ func TestLimiterClients(t *testing.T) {
 		{"fe80::1%eth0", "fe80::1%eth1", true},
 		{"fe80::1%eth0", "fe80::2", true},
 		{"::1", "127.0.0.1", false},
+		{"64:ff9b::c000:201", "192.0.2.1", true},
+		{"64:ff9b::c000:201", "64:ff9b::c000:202", false},
+		{"64:ff9b::c000:201%eth0", "192.0.2.1", true},
+		{"64:ff9b:0:1::c000:201", "192.0.2.1", false},
 		{"192.0.2.1", "0:0:0:0:0:fffe:c000:201", false},
 	} {
 		l := newLimiter(t, &limit.Options{Burst: 1})
@@ -257,14 +261,14 @@ func TestLimiterClients(t *testing.T) {
 		assert.Equal(t, c.same, err != nil, "%s and %s", c.a, c.b)
 	}
 	l := newLimiter(t, nil)
-	for _, a := range []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.MustParseAddr("::ffff:0.0.0.0")} {
+	for _, a := range []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.MustParseAddr("::ffff:0.0.0.0"), netip.MustParseAddr("64:ff9b::")} {
 		assert.ErrorIs(t, guess(t, l, a, true), uia.ErrNoClient, "%v", a)
 	}
 }
 
-func TestLimiterSharesOneBudgetWhenFull(t *testing.T) {
+func TestLimiterSharesBudgetsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(t, &limit.Options{Burst: 2, MaxClients: 10})
+		l := newLimiter(t, &limit.Options{Burst: 2, MaxClients: 10}) // and so one bucket is shared
 		addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
 		for i := range 10 {
 			require.NoError(t, guess(t, l, addr(i), i != 0)) // the first guessed right, and is forgotten
@@ -282,6 +286,59 @@ func TestLimiterSharesOneBudgetWhenFull(t *testing.T) {
 	})
 }
 
+// in48 is an address in a /64 of a /48.
+func in48(network, n int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("2001:db8:%x:%x::1", network, n))
+}
+
+// TestGuessesPerSlash48 guesses from all of a /48, at once and for an hour.
+func TestGuessesPerSlash48(t *testing.T) {
+	now := time.Now()
+	l := newLimiter(t, &limit.Options{Now: func() time.Time { return now }})
+	storm := func(networks int) (looked int) {
+		for i := range networks {
+			for guess(t, l, in48(1, i), true) == nil {
+				looked++
+			}
+		}
+		return looked
+	}
+	assert.Equal(t, 8*60, storm(65536))
+	assert.Equal(t, 1250*time.Millisecond, retryAfter(t, guess(t, l, in48(1, 65535), true)))
+	for range 20 {
+		now = now.Add(time.Minute)
+		assert.Equal(t, 8*6, storm(100), "in a minute")
+	}
+	for range 60 {
+		assert.NoError(t, guess(t, l, in48(2, 0), true), "another /48 is another customer")
+	}
+	assert.Error(t, guess(t, l, in48(2, 0), true), "a /64 has the budget of an IPv4 address")
+}
+
+// TestOverflowLockout has strangers fill the table of clients from whole networks:
+// whoever comes then has hardly anything to share with them.
+func TestOverflowLockout(t *testing.T) {
+	l := newLimiter(t, nil)
+	refused := func() (n int) {
+		for i := range 1000 {
+			if guess(t, l, netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), false) != nil {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range 65536 {
+		_ = guess(t, l, in48(1, i), true)
+	}
+	assert.Zero(t, refused(), "one /48 has not even filled it")
+	for network := range 80 {
+		for i := range 480 {
+			_ = guess(t, l, in48(2+network, i), true)
+		}
+	}
+	assert.Zero(t, refused(), "eighty of them have, and spent a few of the shared budgets")
+}
+
 func TestLimiterForgetsWhoGuessedRight(t *testing.T) {
 	l := newLimiter(t, &limit.Options{Burst: 1, MaxClients: 1})
 	for i := range 4 {
@@ -295,16 +352,15 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 	before := heap()
 	var looked int
 	for i := range 200_000 {
-		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		if settle, err := l.Charge(t.Context(), addr); err == nil {
-			settle(true)
-			looked++
+		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), in48(i>>2, i&3)} {
+			if guess(t, l, addr, true) == nil {
+				looked++
+			}
 		}
 	}
 	grown := int64(heap()) - int64(before)
-	t.Logf("200,000 wrong guesses from as many addresses: %d looked at, heap grew by %d KiB", looked, grown>>10)
-	assert.Equal(t, 32768+60, looked)
-	assert.Less(t, grown, int64(4<<20))
+	t.Logf("400,000 wrong guesses from as many addresses: %d looked at, heap grew by %d KiB", looked, grown>>10)
+	assert.Less(t, grown, int64(8<<20))
 	now = now.Add(time.Hour)
 	assert.NoError(t, guess(t, l, alice, true))
 	runtime.KeepAlive(l)
