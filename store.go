@@ -78,13 +78,13 @@ type Token struct {
 	Expires time.Time
 	// Revoked tokens are not valid until the flag is cleared again.
 	Revoked bool
-	// Label is the operator's note, at most 255 bytes of UTF-8.
+	// Label is the operator's note, at most 255 bytes of UTF-8 without a NUL.
 	Label string
 	// Meta is a JSON object for the homeserver, which finds it in the grant.
 	// Nil means none.
 	Meta json.RawMessage
 	// Created and CreatedBy say when the token was made, and by whom. CreatedBy
-	// may be empty.
+	// may be empty, and is text like Label.
 	Created   time.Time
 	CreatedBy string
 
@@ -97,40 +97,6 @@ type Token struct {
 	Pending   int64
 	Completed int64
 	LastUsed  time.Time
-}
-
-// Usable returns nil if the token could be reserved at now by a session that
-// has no use of it yet, and otherwise ErrRevoked, ErrExpired or ErrExhausted, in
-// this order. It is the one predicate behind the token stage, the validity
-// endpoint and the valid filter of [TokenQuery].
-func (t Token) Usable(now time.Time) error {
-	switch {
-	case t.Revoked:
-		return ErrRevoked
-	case !t.Expires.IsZero() && !now.Before(t.Expires):
-		return ErrExpired
-	case t.UsesAllowed != nil && t.Pending+t.Completed >= *t.UsesAllowed:
-		return ErrExhausted
-	}
-	return nil
-}
-
-// ValidTokenValue reports whether s is within the grammar of registration
-// tokens: 1 to 64 of the characters A-Z a-z 0-9 . _ ~ -
-func ValidTokenValue(s string) bool {
-	if s == "" || len(s) > MaxTokenLength {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
-			c == '.', c == '_', c == '~', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // TokenPatch says what [TokenStore.UpdateToken] changes. A nil field leaves the

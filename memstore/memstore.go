@@ -11,11 +11,9 @@ package memstore
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/matrix-uia/uia"
 )
@@ -42,11 +40,8 @@ type Options struct {
 // keep is for how long a lapsed hold or an expired record is remembered.
 const keep = 24 * time.Hour
 
-// maxLabel and maxData are the limits of uia.Token.Label and uia.Record.Data.
-const (
-	maxLabel = 255
-	maxData  = 1 << 20
-)
+// maxData is the limit of uia.Record.Data.
+const maxData = 1 << 20
 
 // Store is a uia.Store in memory. A write for which there is no room returns
 // uia.ErrFull and changes nothing. Make one with New.
@@ -138,23 +133,14 @@ func ms(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 // normal returns a copy of the token as a store keeps it, or uia.ErrInvalid.
 func normal(t uia.Token) (uia.Token, error) {
-	if !uia.ValidTokenValue(t.Value) || t.UsesAllowed != nil && !validCount(*t.UsesAllowed) || !validCount(t.Completed) ||
-		len(t.Label) > maxLabel || !utf8.ValidString(t.Label) {
-		return t, uia.ErrInvalid
-	}
-	if t.Meta != nil {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(t.Meta, &object) != nil || object == nil {
-			return t, uia.ErrInvalid
-		}
+	if err := t.Validate(); err != nil {
+		return t, err
 	}
 	t = copied(t)
 	t.Expires, t.Created = ms(t.Expires), ms(t.Created)
 	t.Pending, t.Completed, t.LastUsed = 0, 0, time.Time{}
 	return t, nil
 }
-
-func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 // lock takes the lock for a write, unless the context is done.
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {

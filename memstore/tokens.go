@@ -1,10 +1,8 @@
 package memstore
 
 import (
-	"cmp"
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -63,12 +61,7 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 	if t == nil {
 		return uia.Token{}, uia.ErrNotFound
 	}
-	n := t.Token
-	patch(&n.UsesAllowed, p.UsesAllowed)
-	patch(&n.Expires, p.Expires)
-	patch(&n.Revoked, p.Revoked)
-	patch(&n.Label, p.Label)
-	patch(&n.Meta, p.Meta)
+	n := p.Apply(t.Token)
 	if n, err = normal(n); err != nil {
 		return uia.Token{}, err
 	}
@@ -77,12 +70,6 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 		s.cancelHolds(t)
 	}
 	return copied(t.at(ms(now))), nil
-}
-
-func patch[T any](field, value *T) {
-	if value != nil {
-		*field = *value
-	}
 }
 
 // DeleteToken implements [uia.TokenStore].
@@ -119,8 +106,7 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 	if err != nil {
 		return uia.TokenPage{}, err
 	}
-	key, err := orderKey(q.Order)
-	if err != nil {
+	if _, err := q.Order.Cursor(uia.Token{}); err != nil {
 		return uia.TokenPage{}, err
 	}
 	unlock, err := s.rlock(ctx)
@@ -134,13 +120,6 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 		uia.TokenCursor
 		*token
 	}
-	compare := func(a, b uia.TokenCursor) int {
-		c := cmp.Or(cmp.Compare(a.Key, b.Key), strings.Compare(a.Value, b.Value))
-		if q.Descending {
-			return -c
-		}
-		return c
-	}
 	var page uia.TokenPage
 	var rest []entry
 	for _, t := range s.tokens {
@@ -153,11 +132,11 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 		if q.Total {
 			page.Total++
 		}
-		if c := (uia.TokenCursor{Key: key(t), Value: t.Value}); q.After == nil || compare(c, *q.After) > 0 {
+		if c, _ := q.Order.Cursor(t.Token); q.After == nil || q.Compare(c, *q.After) > 0 {
 			rest = append(rest, entry{c, t})
 		}
 	}
-	slices.SortFunc(rest, func(a, b entry) int { return compare(a.TokenCursor, b.TokenCursor) })
+	slices.SortFunc(rest, func(a, b entry) int { return q.Compare(a.TokenCursor, b.TokenCursor) })
 	if len(rest) > limit {
 		rest = rest[:limit]
 		page.Next = new(rest[limit-1].TokenCursor)
@@ -176,29 +155,4 @@ func pageLimit(limit int) (int, error) {
 		return 100, nil
 	}
 	return min(limit, 1000), nil
-}
-
-// orderKey returns the function that computes uia.TokenCursor.Key.
-func orderKey(o uia.TokenOrder) (func(*token) int64, error) {
-	switch o {
-	case uia.ByValue:
-		return func(*token) int64 { return 0 }, nil
-	case uia.ByCreated:
-		return func(t *token) int64 { return t.Created.UnixMilli() }, nil
-	case uia.ByExpires:
-		return func(t *token) int64 {
-			if t.Expires.IsZero() {
-				return math.MaxInt64
-			}
-			return t.Expires.UnixMilli()
-		}, nil
-	case uia.ByUsesAllowed:
-		return func(t *token) int64 {
-			if t.UsesAllowed == nil {
-				return math.MaxInt64
-			}
-			return *t.UsesAllowed
-		}, nil
-	}
-	return nil, uia.ErrInvalid
 }

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,23 +27,9 @@ func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow
 	if err != nil || len(rows) > n {
 		return nil, err
 	}
-	compare := func(key int64, value string, r tokenRow) int {
-		by := cmp.Or(cmp.Compare(key, r.key(q.Order)), strings.Compare(value, r.value))
-		if q.Descending {
-			return -by
-		}
-		return by
-	}
-	slices.SortFunc(rows, func(a, b tokenRow) int { return compare(a.key(q.Order), a.value, b) })
+	slices.SortFunc(rows, func(a, b tokenRow) int { return q.Compare(a.cursor(q.Order), b.cursor(q.Order)) })
 	rows = slices.DeleteFunc(rows, func(r tokenRow) bool {
-		if q.After == nil {
-			return false
-		}
-		key := q.After.Key
-		if q.Order == uia.ByValue {
-			key = 0
-		}
-		return compare(key, q.After.Value, r) >= 0
+		return q.After != nil && q.Compare(r.cursor(q.Order), *q.After) <= 0
 	})
 	if rows == nil {
 		rows = []tokenRow{}

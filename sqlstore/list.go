@@ -22,17 +22,10 @@ var orderColumn = map[uia.TokenOrder]string{
 	uia.ByUsesAllowed: "uses_allowed",
 }
 
-// key returns the row's key in an order.
-func (r *tokenRow) key(o uia.TokenOrder) int64 {
-	switch o {
-	case uia.ByCreated:
-		return r.created
-	case uia.ByExpires:
-		return r.expires
-	case uia.ByUsesAllowed:
-		return r.allowed
-	}
-	return 0
+// cursor returns the row's place in an order.
+func (r *tokenRow) cursor(o uia.TokenOrder) uia.TokenCursor {
+	c, _ := o.Cursor(r.token()) // ListTokens has looked at the order
+	return c
 }
 
 // ListTokens implements [uia.TokenStore]. A page is a range of an index, never an
@@ -45,8 +38,8 @@ func (s *Store) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 	if err != nil {
 		return uia.TokenPage{}, err
 	}
-	if _, ok := orderColumn[q.Order]; !ok {
-		return uia.TokenPage{}, fmt.Errorf("%w: order %d", uia.ErrInvalid, int(q.Order))
+	if _, err := q.Order.Cursor(uia.Token{}); err != nil {
+		return uia.TokenPage{}, err
 	}
 	if q.After != nil && !storable(q.After.Value) {
 		return uia.TokenPage{}, fmt.Errorf("%w: cursor", uia.ErrInvalid)
@@ -67,7 +60,7 @@ func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Ti
 	if err != nil || len(rows) == 0 {
 		return page, err
 	}
-	next := func(r tokenRow) *uia.TokenCursor { return &uia.TokenCursor{Key: r.key(q.Order), Value: r.value} }
+	next := func(r tokenRow) *uia.TokenCursor { return new(r.cursor(q.Order)) }
 	last := rows[len(rows)-1]
 	if more {
 		page.Next = next(last)

@@ -1,11 +1,9 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -19,9 +17,6 @@ import (
 // always stands for "never expires" and "any number of uses", so that a plain
 // comparison and an index treat both as the greatest.
 const always = math.MaxInt64
-
-// maxLabel is the greatest length of a label, in bytes.
-const maxLabel = 255
 
 // ms is how times are stored: milliseconds since 1970, UTC.
 func ms(t time.Time) int64 { return t.UnixMilli() }
@@ -140,7 +135,7 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 		return nil
 	}
 	for _, t := range tokens {
-		if err := validToken(t); err != nil {
+		if err := t.Validate(); err != nil {
 			return err
 		}
 	}
@@ -240,36 +235,6 @@ func revokedColumn(b bool) int64 {
 func metaColumn(m json.RawMessage) sql.NullString {
 	return sql.NullString{String: string(m), Valid: m != nil}
 }
-
-// validToken returns ErrInvalid for what the contract forbids, and for text that
-// PostgreSQL cannot store.
-func validToken(t uia.Token) error {
-	if !uia.ValidTokenValue(t.Value) {
-		return fmt.Errorf("%w: token value", uia.ErrInvalid)
-	}
-	if !storable(t.CreatedBy) {
-		return fmt.Errorf("%w: created by", uia.ErrInvalid)
-	}
-	return validFields(t)
-}
-
-// validFields checks what TokenPatch can change.
-func validFields(t uia.Token) error {
-	switch {
-	case t.UsesAllowed != nil && !validCount(*t.UsesAllowed):
-		return fmt.Errorf("%w: uses allowed", uia.ErrInvalid)
-	case !validCount(t.Completed):
-		return fmt.Errorf("%w: completed uses", uia.ErrInvalid)
-	case len(t.Label) > maxLabel || !storable(t.Label):
-		return fmt.Errorf("%w: label", uia.ErrInvalid)
-	case t.Meta != nil && (!json.Valid(t.Meta) || !storable(string(t.Meta)) ||
-		!bytes.HasPrefix(bytes.TrimLeft(t.Meta, " \t\r\n"), []byte("{"))):
-		return fmt.Errorf("%w: meta is no JSON object", uia.ErrInvalid)
-	}
-	return nil
-}
-
-func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
 
 // storable reports whether s can be a text value: PostgreSQL refuses NUL and what
 // is not UTF-8, with an error that would end a caller's transaction.

@@ -17,6 +17,9 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 	if !uia.ValidTokenValue(value) {
 		return uia.Token{}, uia.ErrNotFound
 	}
+	if err := p.Apply(uia.Token{Value: value}).Validate(); err != nil {
+		return uia.Token{}, err
+	}
 	// taken = taken changes nothing, and locks the token also when p is empty.
 	set := []string{"taken = taken"}
 	var args []any
@@ -24,9 +27,7 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 		args = append(args, value)
 		set = append(set, fmt.Sprintf("%s = $%d", column, len(args)))
 	}
-	var fields uia.Token
 	if p.UsesAllowed != nil {
-		fields.UsesAllowed = *p.UsesAllowed
 		add("uses_allowed", allowedColumn(*p.UsesAllowed))
 	}
 	if p.Expires != nil {
@@ -36,15 +37,10 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 		add("revoked", revokedColumn(*p.Revoked))
 	}
 	if p.Label != nil {
-		fields.Label = *p.Label
 		add("label", *p.Label)
 	}
 	if p.Meta != nil {
-		fields.Meta = *p.Meta
 		add("meta", metaColumn(*p.Meta))
-	}
-	if err := validFields(fields); err != nil {
-		return uia.Token{}, err
 	}
 	args = append(args, value)
 	query := fmt.Sprintf(`UPDATE uia_tokens SET %s WHERE token = $%d RETURNING id`, strings.Join(set, ", "), len(args))

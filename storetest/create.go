@@ -136,10 +136,13 @@ var createCases = []promise{{
 	},
 }, {
 	name: "label-too-long",
-	says: "Label is the operator's note, at most 255 bytes of UTF-8.",
+	says: "Label is the operator's note, at most 255 bytes of UTF-8 without a NUL.",
 	test: func(k *kit) {
 		k.create(uia.Token{Value: "t", Label: strings.Repeat("ä", 128)}).is(uia.ErrInvalid)
-		k.create(uia.Token{Value: "t", Label: "\xff"}).is(uia.ErrInvalid)
+		for _, text := range []string{"\xff", "a\x00b", strings.Repeat("a", 256)} {
+			k.create(uia.Token{Value: "t", Label: text}).is(uia.ErrInvalid)
+			k.create(uia.Token{Value: "t", CreatedBy: text}).is(uia.ErrInvalid)
+		}
 		k.limited("t", 1)
 		k.update("t", uia.TokenPatch{Label: new(strings.Repeat("a", 256))}).is(uia.ErrInvalid)
 		k.update("t", uia.TokenPatch{Label: new("\xff")}).is(uia.ErrInvalid)

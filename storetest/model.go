@@ -2,15 +2,12 @@ package storetest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"math"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/matrix-uia/uia"
 )
@@ -123,15 +120,6 @@ func kept(t uia.Token) uia.Token {
 	return t
 }
 
-func valid(t uia.Token) bool {
-	var object map[string]any
-	return uia.ValidTokenValue(t.Value) && (t.UsesAllowed == nil || validCount(*t.UsesAllowed)) && validCount(t.Completed) &&
-		len(t.Label) <= 255 && utf8.ValidString(t.Label) &&
-		(t.Meta == nil || json.Unmarshal(t.Meta, &object) == nil && object != nil)
-}
-
-func validCount(n int64) bool { return n >= 0 && n <= uia.MaxUses }
-
 func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	defer m.lock(ctx)()
 	if err := ctx.Err(); err != nil {
@@ -139,7 +127,7 @@ func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	}
 	var fresh []*modelToken
 	for _, t := range tokens {
-		if !valid(t) {
+		if t.Validate() != nil {
 			return uia.ErrInvalid
 		}
 		if m.token(t.Value) != nil || slices.ContainsFunc(fresh, func(f *modelToken) bool { return f.Value == t.Value }) {
@@ -172,23 +160,8 @@ func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 	case t == nil:
 		return uia.Token{}, uia.ErrNotFound
 	}
-	n := t.Token
-	if p.UsesAllowed != nil {
-		n.UsesAllowed = *p.UsesAllowed
-	}
-	if p.Expires != nil {
-		n.Expires = *p.Expires
-	}
-	if p.Revoked != nil {
-		n.Revoked = *p.Revoked
-	}
-	if p.Label != nil {
-		n.Label = *p.Label
-	}
-	if p.Meta != nil {
-		n.Meta = *p.Meta
-	}
-	if !valid(n) {
+	n := p.Apply(t.Token)
+	if n.Validate() != nil {
 		return uia.Token{}, uia.ErrInvalid
 	}
 	if t.Token = kept(n); n.Revoked {
@@ -221,7 +194,7 @@ func (m *model) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 		return page, uia.ErrInvalid
 	}
 	sorted := slices.SortedFunc(slices.Values(m.tokens), func(a, b *modelToken) int {
-		return compareCursors(q.Descending, cursor(q.Order, a), cursor(q.Order, b))
+		return q.Compare(cursor(q.Order, a), cursor(q.Order, b))
 	})
 	for _, t := range sorted {
 		v := m.view(t, now)
@@ -231,7 +204,7 @@ func (m *model) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 		if q.Total {
 			page.Total++
 		}
-		if q.After != nil && compareCursors(q.Descending, cursor(q.Order, t), *q.After) <= 0 {
+		if q.After != nil && q.Compare(cursor(q.Order, t), *q.After) <= 0 {
 			continue
 		}
 		if len(page.Tokens) < limit {
@@ -243,25 +216,8 @@ func (m *model) ListTokens(ctx context.Context, q uia.TokenQuery, now time.Time)
 	return page, nil
 }
 
-func compareCursors(descending bool, a, b uia.TokenCursor) int {
-	if descending {
-		a, b = b, a
-	}
-	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value))
-}
-
 func cursor(o uia.TokenOrder, t *modelToken) uia.TokenCursor {
-	c := uia.TokenCursor{Value: t.Value}
-	switch {
-	case o == uia.ByCreated:
-		c.Key = t.Created.UnixMilli()
-	case o == uia.ByExpires && t.Expires.IsZero(), o == uia.ByUsesAllowed && t.UsesAllowed == nil:
-		c.Key = math.MaxInt64
-	case o == uia.ByExpires:
-		c.Key = t.Expires.UnixMilli()
-	case o == uia.ByUsesAllowed:
-		c.Key = *t.UsesAllowed
-	}
+	c, _ := o.Cursor(t.Token)
 	return c
 }
 

@@ -35,7 +35,7 @@ func sortsBy(o uia.TokenOrder, key func(b *broken, c uia.TokenCursor) uia.TokenC
 				return b.model.ListTokens(ctx, q, now)
 			}
 			var p uia.TokenPage
-			compare := func(a, c uia.TokenCursor) int { return compareCursors(q.Descending, key(b, a), key(b, c)) }
+			compare := func(a, c uia.TokenCursor) int { return q.Compare(key(b, a), key(b, c)) }
 			sorted := slices.SortedFunc(slices.Values(b.tokens), func(a, c *modelToken) int { return compare(cursor(o, a), cursor(o, c)) })
 			for _, t := range sorted {
 				if !strings.HasPrefix(t.Label, q.LabelPrefix) || q.After != nil && compare(cursor(o, t), *q.After) <= 0 {

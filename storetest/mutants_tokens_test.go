@@ -282,7 +282,7 @@ var tokenMutants = []mutant{
 		}
 	})},
 	{"does not look at meta", editsGiven(func(t *uia.Token) {
-		if !valid(uia.Token{Value: "v", Meta: t.Meta}) {
+		if (uia.Token{Value: "v", Meta: t.Meta}).Validate() != nil {
 			t.Meta = nil
 		}
 	})},
