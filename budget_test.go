@@ -27,7 +27,9 @@ func guessable(t testing.TB) *homeserver {
 	require.NoError(t, err)
 	mux := h.handler.(*http.ServeMux)
 	mux.Handle(fallback.Path, pages)
-	mux.Handle(uia.ValidityPath, uia.ValidityHandler(h.engine, h.store, nil))
+	validity, err := uia.ValidityHandler(h.engine, h.store, nil)
+	require.NoError(t, err)
+	mux.Handle(uia.ValidityPath, validity)
 	return h
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/memstore"
 )
 
@@ -23,11 +24,16 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		Secrets:    uia.FixedSecrets([]byte("short"), secret, []byte("short, too")),
 		Limiter:    limiter,
 		SessionTTL: -1,
-		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}, misconfigured{}},
+		Stages: []uia.Stage{
+			&uia.TokenStage{Store: store}, uia.DummyStage{}, nil, uia.DummyStage{}, &probe{}, misconfigured{},
+			(*uia.TokenStage)(nil), &uia.TokenStage{AuthType: uia.TokenTypeDraft, HoldTTL: -1},
+			&uia.TokenStage{AuthType: uia.TokenTypeDraft2, Store: (*memstore.Store)(nil)},
+		},
 		Operations: []uia.Operation{
 			{Name: "register", Flows: []uia.Flow{flowT, flowTD, {}, flowT, {"m.nowhere"}, {"m.login.dummy", "m.login.dummy"}}},
 			{Name: "register", Flows: []uia.Flow{flowT}},
 			{Name: "Not A Name"},
+			{Name: "misconfigured", Configured: misconfigured{}.Configured},
 			{Name: "both", Flows: []uia.Flow{flowT}, FlowsFor: func(context.Context, uia.Request) ([]uia.Flow, error) { return nil, nil }},
 		},
 	})
@@ -44,6 +50,12 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 		`stage "two mistakes": one`,
 		`stage "two mistakes": two`,
 		`two operations are named "register"`,
+		"Stages[6] is nil",
+		`stage "` + uia.TokenTypeDraft + `": Store is required`,
+		`stage "` + uia.TokenTypeDraft + `": HoldTTL is negative`,
+		`stage "` + uia.TokenTypeDraft2 + `": Store is required`,
+		`operation "misconfigured": one`,
+		`operation "misconfigured": two`,
 		`operation "register": `,
 		`operation "register": flow 2 is empty`,
 		"[m.login.registration_token] is there twice",
@@ -60,6 +72,20 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		assert.True(t, strings.HasPrefix(line, "uia: "), "%q: each line says whose it is", line)
 	}
+}
+
+// A store and a limiter that are nil pointers would panic at the first request.
+func TestNewRefusesNilPointers(t *testing.T) {
+	_, err := uia.New(uia.Config{
+		Secrets: uia.FixedSecrets(secret), Sessions: (*memstore.Store)(nil), Limiter: (*limit.Limiter)(nil),
+		Operations: []uia.Operation{{Name: "op", Tx: true}},
+	})
+	require.ErrorContains(t, err, "uia: Sessions is required")
+	require.ErrorContains(t, err, "uia: Limiter is a nil *limit.Limiter")
+	_, err = uia.ValidityHandler(nil, memstore.New(nil), nil)
+	require.Error(t, err)
+	_, err = uia.ValidityHandler(&uia.Engine{}, (*memstore.Store)(nil), nil)
+	require.Error(t, err)
 }
 
 // misconfigured is a stage that reports two mistakes at once.

@@ -68,6 +68,9 @@ type Operation struct {
 	// putting a tombstone under the unique index of the keys. Required if a flow
 	// has a TxStage, unless Tx is set.
 	Resolve func(ctx context.Context, key string) (Outcome, error)
+	// Configured reports what is wrong with what the operation is made of, so that New
+	// finds it together with every other mistake. Nil reports nothing.
+	Configured func() error
 	// Describe says in a few words what is being authorised ("create the account
 	// @alice:example.org"), for the fallback page. Nil shows the Name.
 	Describe func(*Session) string
@@ -123,6 +126,9 @@ func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operati
 			op.params = append(op.params, s)
 		}
 	}
+	if o.Configured != nil {
+		mistakes = append(mistakes, o.Configured())
+	}
 	return op, errors.Join(append(mistakes, op.settleDoubt(stages, sessions))...)
 }
 
@@ -143,7 +149,7 @@ func (op *operation) settleDoubt(stages stageSet, sessions SessionStore) error {
 
 // checkTx returns what keeps operations from running in a transaction.
 func checkTx(stages stageSet, sessions SessionStore) error {
-	if sessions == nil {
+	if isNil(sessions) {
 		return nil // which is reported by itself
 	}
 	if _, ok := sessions.(TxStore); !ok {

@@ -24,7 +24,7 @@ func newStages(list []Stage, m *mistakes) stageSet {
 	set := make(stageSet, len(list))
 	for i, s := range list {
 		switch {
-		case s == nil:
+		case isNil(s):
 			m.addf("Stages[%d] is nil", i)
 		case s.Type() == "":
 			m.addf("Stages[%d] has no type", i)

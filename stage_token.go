@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -46,8 +47,9 @@ type TokenStage struct {
 }
 
 var (
-	_ TxStage = (*TokenStage)(nil)
-	_ Sweeper = (*TokenStage)(nil)
+	_ ConfiguredStage = (*TokenStage)(nil)
+	_ TxStage         = (*TokenStage)(nil)
+	_ Sweeper         = (*TokenStage)(nil)
 )
 
 // TokenResult is what a passed TokenStage leaves in the session.
@@ -99,6 +101,15 @@ func GenerateToken(n int) string {
 		s += rand.Text()
 	}
 	return s[:n]
+}
+
+// Configured reports a Store that is missing, and a HoldTTL that is negative.
+func (t *TokenStage) Configured() error {
+	err := mistake.Required("Store", !isNil(t.Store))
+	if t.HoldTTL < 0 {
+		err = errors.Join(err, errors.New("HoldTTL is negative"))
+	}
+	return err
 }
 
 // Type returns the AuthType.

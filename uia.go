@@ -116,8 +116,11 @@ func (cfg *Config) check(m *mistakes) {
 	if cfg.Secrets == nil {
 		m.addf("Secrets is required")
 	}
-	if cfg.Sessions == nil {
+	if isNil(cfg.Sessions) {
 		m.addf("Sessions is required")
+	}
+	if cfg.Limiter != nil && isNil(cfg.Limiter) {
+		m.addf("Limiter is a nil %T", cfg.Limiter)
 	}
 	if cfg.Limiter != nil && cfg.Client == nil {
 		m.addf("Client is required with a Limiter")
@@ -166,6 +169,9 @@ func setDefault[T time.Duration | int64](v *T, to T) {
 		*v = to
 	}
 }
+
+// HasOperation reports whether the engine has an operation of this name.
+func (e *Engine) HasOperation(name string) bool { return e.operations[name] != nil }
 
 // Stage returns the stage of this auth type, nil if the engine has none.
 func (e *Engine) Stage(authType string) Stage {

@@ -2,6 +2,7 @@ package uia
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -32,8 +33,11 @@ var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration
 // at the moment, look alike. An answer is one read of the store, and false is
 // charged to the same budget as a failed stage: the engine's Limiter. A client that
 // asks after each key stroke spends one of it for every character. Its path is
-// the host's to choose; opts may be nil.
-func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.Handler {
+// the host's to choose; opts may be nil. The error says that the engine or the store is.
+func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.Handler, error) {
+	if e == nil || isNil(tokens) {
+		return nil, errors.New("uia: ValidityHandler needs an engine and a TokenStore")
+	}
 	if opts == nil {
 		opts = &ValidityOptions{}
 	}
@@ -54,7 +58,7 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) http.H
 		WriteJSON(w, http.StatusOK, struct {
 			Valid bool `json:"valid"`
 		}{valid})
-	})
+	}), nil
 }
 
 // validityOperation stands in events for the operation of the endpoint, which has none.

@@ -34,7 +34,9 @@ func newValidity(t testing.TB, change func(*uia.Config), opts *uia.ValidityOptio
 			change(c)
 		}
 	}})
-	v.handler = uia.ValidityHandler(v.engine, v.meter, opts)
+	var err error
+	v.handler, err = uia.ValidityHandler(v.engine, v.meter, opts)
+	require.NoError(t, err)
 	return v
 }
 
@@ -224,7 +226,9 @@ func (gone) Token(context.Context, string, time.Time) (uia.Token, error) { panic
 
 func TestAPanicLeavesNoGuessInFlight(t *testing.T) {
 	v := newValidity(t, limited(2), nil)
-	v.handler = uia.ValidityHandler(v.engine, gone{v.store}, nil)
+	var err error
+	v.handler, err = uia.ValidityHandler(v.engine, gone{v.store}, nil)
+	require.NoError(t, err)
 	h := newProbed(t, limited(2))
 	h.first.attempt = func(*uia.Session, json.RawMessage) (json.RawMessage, error) { panic("a stage's mistake") }
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // else the third guess would wait for ever

@@ -54,7 +54,6 @@ import (
 	"crypto/cipher"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -64,6 +63,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/internal/keyring"
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/register"
@@ -77,7 +77,8 @@ const Path = "/_synapse/admin/v1/registration_tokens"
 // it goes by is what follows the first path element named registration_tokens. It
 // never redirects, but an http.ServeMux does unless it knows both forms of the path:
 //
-//	h := admin.Handler(store, authorize, nil)
+//	h, err := admin.Handler(store, authorize, nil)
+//	...
 //	mux.Handle(admin.Path, h)
 //	mux.Handle(admin.Path+"/", h)
 //
@@ -93,9 +94,9 @@ const Path = "/_synapse/admin/v1/registration_tokens"
 // token there, and comes from a page of another origin is refused with 403
 // M_FORBIDDEN.
 //
-// Handler panics if store or authorize is nil or if an option is not what it has to
-// be: as with a wrong pattern in http.ServeMux, the program is wrong.
-func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err error), opts *Options) http.Handler {
+// The error says that store or authorize is nil, and which options are not what they have
+// to be.
+func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err error), opts *Options) (http.Handler, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
@@ -108,8 +109,11 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 	}
 	h.observe = observe.Safely(opts.Observer, h.log)
 	var mistakes []error
-	if store == nil || authorize == nil {
-		mistakes = append(mistakes, errors.New("admin: store and authorize are required"))
+	if store == nil {
+		mistakes = append(mistakes, errors.New("admin: the store is nil"))
+	}
+	if authorize == nil {
+		mistakes = append(mistakes, errors.New("admin: authorize is nil"))
 	}
 	if opts.InviteURL != "" && !strings.Contains(opts.InviteURL, "{token}") {
 		mistakes = append(mistakes, errors.New("admin: InviteURL has no {token}"))
@@ -128,13 +132,12 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 		mistakes = append(mistakes, err)
 	}
 	h.pages = newPages(opts.Secrets)
-	if _, err := h.pages.Keys(context.Background(), h.now()); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("admin: Secrets: %w", err))
-	}
+	_, err = h.pages.Keys(context.Background(), h.now())
+	mistakes = append(mistakes, mistake.In("admin: Secrets: ", err))
 	if err := errors.Join(mistakes...); err != nil {
-		panic(err)
+		return nil, err
 	}
-	return h
+	return h, nil
 }
 
 type handler struct {

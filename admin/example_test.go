@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"fmt"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -27,9 +28,12 @@ func ExampleHandler() {
 		}
 		return by, nil
 	}
-	h := admin.Handler(memstore.New(nil), authorize, &admin.Options{
+	h, err := admin.Handler(memstore.New(nil), authorize, &admin.Options{
 		InviteURL: "https://chat.example.org/#/register?token={token}",
 	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	mux := http.NewServeMux()
 	mux.Handle(admin.Path, h)
 	mux.Handle(admin.Path+"/", h)

@@ -42,7 +42,7 @@ func get(t *testing.T, h http.Handler, method, path string) (int, string) {
 func TestMounting(t *testing.T) {
 	store := memstore.New(nil)
 	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "abcd"}, uia.Token{Value: ".."}, uia.Token{Value: "registration_tokens"}))
-	h := admin.Handler(store, anybody, nil)
+	h := handler(t, store, anybody, nil)
 	both := func(prefix string) http.Handler {
 		mux := http.NewServeMux()
 		mux.Handle(prefix+admin.Path, h)
@@ -85,20 +85,26 @@ func TestMounting(t *testing.T) {
 	assert.Contains(t, body, "M_UNRECOGNIZED")
 }
 
-func TestWrongOptionsPanic(t *testing.T) {
-	store := memstore.New(nil)
-	for name, wrong := range map[string]func(){
-		"no store":             func() { admin.Handler(nil, anybody, nil) },
-		"no authorize":         func() { admin.Handler(store, nil, nil) },
-		"no {token}":           func() { admin.Handler(store, anybody, &admin.Options{InviteURL: "https://chat.example.org"}) },
-		"short secret":         func() { admin.Handler(store, anybody, &admin.Options{Secrets: uia.FixedSecrets([]byte("short"))}) },
-		"no secret":            func() { admin.Handler(store, anybody, &admin.Options{Secrets: uia.FixedSecrets(nil)}) },
-		"path without a slash": func() { admin.Handler(store, anybody, &admin.Options{Path: "admin/tokens"}) },
-		"few words":            func() { admin.Handler(store, anybody, &admin.Options{Words: []string{"one", "two"}}) },
+// handler is admin.Handler where nothing is wrong.
+func handler(t *testing.T, store uia.TokenStore, authorize func(*http.Request) (string, error), opts *admin.Options) http.Handler {
+	t.Helper()
+	h, err := admin.Handler(store, authorize, opts)
+	require.NoError(t, err)
+	return h
+}
+
+func TestWrongOptions(t *testing.T) {
+	_, err := admin.Handler(nil, nil, &admin.Options{
+		InviteURL: "https://chat.example.org", Secrets: uia.FixedSecrets([]byte("short")), Path: "admin/tokens", Words: []string{"one", "two"},
+	})
+	for _, want := range []string{
+		"admin: the store is nil\n", "admin: authorize is nil\n", "admin: InviteURL has no {token}\n", "admin: Secrets: secret 1 of 1 has 5 bytes",
+		"admin: Path does not begin with a slash\n", "admin: only 2 of the Words",
 	} {
-		assert.Panics(t, wrong, name)
+		assert.ErrorContains(t, err, want)
 	}
-	assert.NotPanics(t, func() { admin.Handler(store, anybody, nil) })
+	_, err = admin.Handler(memstore.New(nil), anybody, &admin.Options{Secrets: uia.FixedSecrets(nil)})
+	require.ErrorContains(t, err, "admin: Secrets: secret 1 of 1 has 0 bytes")
 }
 
 func TestPagesGoOnAtAnotherProcess(t *testing.T) {
@@ -147,7 +153,7 @@ func TestABrokenStoreIs500AndLogged(t *testing.T) {
 func TestAuthorizeDecides(t *testing.T) {
 	var log bytes.Buffer
 	store := memstore.New(nil)
-	h := admin.Handler(store, func(*http.Request) (string, error) { return "@a:test", errGone }, &admin.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := handler(t, store, func(*http.Request) (string, error) { return "@a:test", errGone }, &admin.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("POST", admin.Path+"/new", strings.NewReader(`{}`)))
 	assert.Equal(t, 500, w.Code, "an error that is no answer still refuses")
@@ -177,7 +183,7 @@ func TestPath(t *testing.T) {
 	store := memstore.New(nil)
 	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "abcd"}, uia.Token{Value: "tokens"}))
 	for _, mount := range []string{"/admin/tokens", "/admin/tokens/", "/tokens", "/"} {
-		h := admin.Handler(store, anybody, &admin.Options{Path: mount})
+		h := handler(t, store, anybody, &admin.Options{Path: mount})
 		base := strings.TrimSuffix(mount, "/")
 		for path, want := range map[string]int{
 			base: 200, base + "/": 200, base + "/abcd": 200, base + "/tokens": 200, base + "/abcd/uses": 200, base + "/nothing": 404,
@@ -190,7 +196,7 @@ func TestPath(t *testing.T) {
 			assert.Equal(t, want, status, "%s at %s: %s", path, mount, body)
 		}
 	}
-	status, _ := get(t, admin.Handler(store, anybody, &admin.Options{Path: "/admin/tokens"}), "GET", "/admin/tokensabcd")
+	status, _ := get(t, handler(t, store, anybody, &admin.Options{Path: "/admin/tokens"}), "GET", "/admin/tokensabcd")
 	assert.Equal(t, 404, status)
 }
 
@@ -212,7 +218,7 @@ func TestCheckMeta(t *testing.T) {
 // an access token.
 func TestForgedRequests(t *testing.T) {
 	store := memstore.New(nil)
-	h := admin.Handler(store, anybody, nil) // as if by a cookie
+	h := handler(t, store, anybody, nil) // as if by a cookie
 	for name, c := range map[string]struct {
 		header map[string]string
 		want   int

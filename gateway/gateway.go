@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -94,14 +95,19 @@ func New(o Options) (*Handler, error) {
 	if registration.AppService == nil {
 		registration.AppService = http.HandlerFunc(h.appService)
 	}
-	h.register, h.available = registration.Handler(o.Engine), registration.AvailableHandler(o.Engine)
-	h.validity = uia.ValidityHandler(o.Engine, o.Tokens, &uia.ValidityOptions{Disabled: registration.Disabled})
+	var registerErr, availableErr, validityErr, adminErr error
+	h.register, registerErr = registration.Handler(o.Engine)
+	h.available, availableErr = registration.AvailableHandler(o.Engine)
+	h.validity, validityErr = uia.ValidityHandler(o.Engine, o.Tokens, &uia.ValidityOptions{Disabled: registration.Disabled})
 	h.admin = http.HandlerFunc(unrecognized)
 	if o.Authorize != nil {
-		h.admin = admin.Handler(o.Tokens, o.Authorize, o.Admin)
+		h.admin, adminErr = admin.Handler(o.Tokens, o.Authorize, o.Admin)
 		if o.ServerVersion != "" {
 			h.serverVersion = serverVersion(o.ServerVersion, o.Authorize, h.log)
 		}
+	}
+	if err := errors.Join(registerErr, availableErr, validityErr, adminErr); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	return h, nil
 }

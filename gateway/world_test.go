@@ -318,7 +318,8 @@ func (w *world) start(f fault, at int) *process {
 		Operations: []uia.Operation{reg.Operation()}, LeaseTTL: lease, Logger: log,
 	})
 	require.NoError(w.t, err)
-	p.handler = reg.Handler(p.engine)
+	p.handler, err = reg.Handler(p.engine)
+	require.NoError(w.t, err)
 	return p
 }
 

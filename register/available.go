@@ -11,8 +11,12 @@ import (
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
-// AvailableHandler serves GET /register/available, on any path.
-func (reg *Registration) AvailableHandler(e *uia.Engine) http.Handler {
+// AvailableHandler serves GET /register/available, on any path. The engine has to have
+// the registration's Operation.
+func (reg *Registration) AvailableHandler(e *uia.Engine) (http.Handler, error) {
+	if err := reg.on(e); err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			wire.MethodNotAllowed(w, r, "GET, HEAD")
@@ -25,7 +29,7 @@ func (reg *Registration) AvailableHandler(e *uia.Engine) http.Handler {
 		uia.WriteJSON(w, http.StatusOK, struct {
 			Available bool `json:"available"`
 		}{true})
-	})
+	}), nil
 }
 
 func (reg *Registration) available(r *http.Request, e *uia.Engine) error {

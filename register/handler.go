@@ -11,8 +11,12 @@ import (
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
-// Handler serves POST /register, on any path.
-func (reg *Registration) Handler(e *uia.Engine) http.Handler {
+// Handler serves POST /register, on any path. The engine has to have the registration's
+// Operation.
+func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
+	if err := reg.on(e); err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			wire.MethodNotAllowed(w, r, "POST")
@@ -25,7 +29,7 @@ func (reg *Registration) Handler(e *uia.Engine) http.Handler {
 		case response != nil:
 			uia.WriteJSON(w, http.StatusOK, response)
 		}
-	})
+	}), nil
 }
 
 // serve returns nothing if another handler has answered.

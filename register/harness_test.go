@@ -105,7 +105,10 @@ func newServer(t testing.TB, change func(*register.Registration)) *server {
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	require.NoError(t, err)
-	s.handler, s.available = s.reg.Handler(e), s.reg.AvailableHandler(e)
+	s.handler, err = s.reg.Handler(e)
+	require.NoError(t, err)
+	s.available, err = s.reg.AvailableHandler(e)
+	require.NoError(t, err)
 	require.NoError(t, s.store.CreateTokens(t.Context(), uia.Token{Value: "abc", Meta: json.RawMessage(`{"room":"!a:b"}`)}))
 	return s
 }

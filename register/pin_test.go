@@ -109,7 +109,8 @@ func newPinning(t *testing.T, meta string, flow uia.Flow) *pinning {
 		Stages: []uia.Stage{&uia.TokenStage{Store: p.store}, uia.DummyStage{}},
 	})
 	require.NoError(t, err)
-	p.handler = reg.Handler(engine)
+	p.handler, err = reg.Handler(engine)
+	require.NoError(t, err)
 	require.NoError(t, p.store.CreateTokens(t.Context(), uia.Token{Value: "abc", UsesAllowed: new(int64(1)), Meta: json.RawMessage(meta)}))
 	return p
 }

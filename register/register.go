@@ -6,6 +6,8 @@ package register
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // OperationName is the name of the operation that guards registration.
@@ -162,7 +165,28 @@ func (reg *Registration) Operation() uia.Operation {
 		Tx:       reg.Tx,
 		Resolve:  reg.Resolve,
 		Describe: reg.describe,
+
+		Configured: reg.configured,
 	}
+}
+
+// configured reports what is required and missing.
+func (reg *Registration) configured() error {
+	return errors.Join(
+		mistake.Required("Accounts", reg.Accounts != nil),
+		mistake.Required("ServerName", reg.ServerName != ""))
+}
+
+// on reports why the registration cannot be served with the engine.
+func (reg *Registration) on(e *uia.Engine) error {
+	err := reg.configured()
+	switch {
+	case e == nil:
+		err = errors.Join(err, errors.New("the engine is nil"))
+	case !e.HasOperation(OperationName):
+		err = errors.Join(err, fmt.Errorf("the engine has no operation %q: put Registration.Operation() into uia.Config.Operations", OperationName))
+	}
+	return mistake.In("register: ", err)
 }
 
 // describe says what a session is about, for the fallback page.

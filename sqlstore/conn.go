@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -18,8 +19,12 @@ type conn struct {
 // on returns the conn for ctx: its transaction, if it carries one.
 func (s *Store) on(ctx context.Context) conn { return conn{s, s.state(ctx)} }
 
-// note remembers that the transaction may be run again.
+// note remembers that the transaction may be run again, and says what to do about a table
+// that is not there.
 func (c conn) note(err error) error {
+	if err != nil && noTable(err) {
+		return fmt.Errorf("%w (has Store.Migrate been called?)", err)
+	}
 	if c.st != nil && err != nil && repeatable(err) {
 		c.st.repeat = true
 	}

@@ -33,11 +33,13 @@ func TestAfter(t *testing.T) {
 func TestMigrations(t *testing.T) {
 	var names [][]string
 	for _, d := range []Dialect{SQLite, PostgreSQL} {
-		files, err := fs.Glob(Migrations(d), "*.sql")
+		migrations, err := Migrations(d)
+		require.NoError(t, err)
+		files, err := fs.Glob(migrations, "*.sql")
 		require.NoError(t, err)
 		names = append(names, files)
 		for _, file := range files {
-			text, err := fs.ReadFile(Migrations(d), file)
+			text, err := fs.ReadFile(migrations, file)
 			require.NoError(t, err)
 			for _, s := range statements(string(text)) {
 				assert.Equal(t, strings.Index(s, ";"), len(s)-1, "a semicolon ends a statement: %s", s)

@@ -20,17 +20,13 @@ var migrations embed.FS
 // order. They only go forward, and running one again changes nothing. In each a
 // statement ends with a semicolon at the end of a line.
 //
-// It panics if the dialect is not one of the constants.
-func Migrations(dialect Dialect) fs.FS {
+// The error says that the dialect is not one of the constants.
+func Migrations(dialect Dialect) (fs.FS, error) {
 	dir := map[Dialect]string{SQLite: "sqlite", PostgreSQL: "postgres"}[dialect]
 	if dir == "" {
-		panic("sqlstore: " + dialect.String() + " is no dialect")
+		return nil, fmt.Errorf("sqlstore: %v is no dialect", dialect)
 	}
-	sub, err := fs.Sub(migrations, path.Join("migrations", dir))
-	if err != nil {
-		panic(err) // a path that is no path
-	}
-	return sub
+	return fs.Sub(migrations, path.Join("migrations", dir))
 }
 
 // Migrate makes the tables, or brings them up to date. It may be called at every
@@ -39,7 +35,11 @@ func Migrations(dialect Dialect) fs.FS {
 // A database that is up to date is only read. A newer one, which a later version
 // of this package made, is left as it is.
 func (s *Store) Migrate(ctx context.Context) error {
-	files, err := fs.ReadDir(Migrations(s.dialect), ".")
+	migrations, err := Migrations(s.dialect)
+	if err != nil {
+		return err
+	}
+	files, err := fs.ReadDir(migrations, ".")
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if slices.Contains(done, version) {
 			continue
 		}
-		text, err := fs.ReadFile(Migrations(s.dialect), file.Name())
+		text, err := fs.ReadFile(migrations, file.Name())
 		if err != nil {
 			return err
 		}

@@ -74,6 +74,12 @@ func Duplicate(err error) bool {
 	return sqlState(err) == "23505" || err != nil && strings.Contains(err.Error(), "UNIQUE constraint failed")
 }
 
+// noTable reports whether err says that a table of this package does not exist.
+func noTable(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "uia_") && (sqlState(err) == "42P01" || strings.Contains(text, "no such table"))
+}
+
 // sqlState returns the SQLSTATE of an error of a PostgreSQL driver. Those of pgx
 // and of lib/pq both have this method.
 func sqlState(err error) string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // CaptchaType is the auth type of [CaptchaStage].
@@ -90,9 +91,9 @@ var (
 func (c *CaptchaStage) Configured() error {
 	p := c.Provider
 	return errors.Join(
-		required("Provider", p.VerifyURL != "" && p.Script != "" && p.Class != "" && p.Field != ""),
-		required("SiteKey", c.SiteKey != ""),
-		required("Secret", c.Secret != ""))
+		mistake.Required("Provider", p.VerifyURL != "" && p.Script != "" && p.Class != "" && p.Field != ""),
+		mistake.Required("SiteKey", c.SiteKey != ""),
+		mistake.Required("Secret", c.Secret != ""))
 }
 
 // maxCaptcha bounds what is sent to the provider, and what is read of its answer.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -107,11 +108,11 @@ type emailCreds struct {
 func (m *EmailStage) Configured() error {
 	_, err := url.Parse(m.ConfirmURL)
 	return errors.Join(err,
-		required("Mailer", m.Mailer != nil),
-		required("Store", m.Store != nil),
+		mistake.Required("Mailer", m.Mailer != nil),
+		mistake.Required("Store", m.Store != nil),
 		m.checkSecrets(),
-		required("ConfirmURL", m.ConfirmURL != ""),
-		required("Limiter, or NoLimit,", m.Limiter != nil || m.NoLimit))
+		mistake.Required("ConfirmURL", m.ConfirmURL != ""),
+		mistake.Required("Limiter, or NoLimit,", m.Limiter != nil || m.NoLimit))
 }
 
 // Attempt passes if the address of the credentials is confirmed. In place of

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia/internal/keyring"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // A session ID of ours carries the address, and a MAC over the address and the
@@ -31,7 +31,7 @@ func (m *EmailStage) keys(ctx context.Context, now time.Time) (emailKeys, error)
 		err = keyring.Check(secrets)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Secrets: %w", err)
+		return nil, fmt.Errorf("stages: EmailStage.Secrets: %w", err)
 	}
 	return secrets, nil
 }
@@ -39,12 +39,15 @@ func (m *EmailStage) keys(ctx context.Context, now time.Time) (emailKeys, error)
 // checkSecrets reports secrets that are missing or too short.
 func (m *EmailStage) checkSecrets() error {
 	if m.Secrets == nil {
-		return errors.New("Secrets is required")
+		return mistake.Required("Secrets", false)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	_, err := m.keys(ctx, time.Now())
-	return err
+	secrets, err := m.Secrets(ctx, time.Now())
+	if err == nil {
+		err = keyring.Check(secrets)
+	}
+	return mistake.In("Secrets: ", err)
 }
 
 func (k emailKeys) sid(address, secret string) string {

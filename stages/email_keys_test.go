@@ -57,6 +57,15 @@ func TestEmailSecretsAreChecked(t *testing.T) {
 	stage := newEmail(&mailbox{})
 	stage.Secrets = uia.FixedSecrets([]byte("short"))
 	require.ErrorContains(t, stage.Configured(), "Secrets: secret 1 of 1 has 5 bytes")
+	other := newHost(t, "", newEmail(&mailbox{}))
+	_, err := stage.RequestToken(other.engine)
+	require.ErrorContains(t, err, "is another one")
+	_, err = stage.RequestToken(nil)
+	require.ErrorContains(t, err, "the engine is nil")
+	_, err = stage.Confirm(nil)
+	require.ErrorContains(t, err, "the pages are nil")
+	_, err = stage.Confirm(other.pages)
+	require.ErrorContains(t, err, "stages: Confirm: Secrets: secret 1 of 1")
 	stage.Secrets = nil
 	require.ErrorContains(t, stage.Configured(), "Secrets is required")
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -114,8 +116,14 @@ func (m *EmailStage) link(keys emailKeys, sid, address string, until time.Time) 
 // client that asks again with the same send_attempt gets the same answer and no
 // further mail. The session may be named by the further member "session", or by
 // session_id in the query of next_link, where Element Web has it. A next_link is not
-// followed: it would lead anywhere.
-func (m *EmailStage) RequestToken(e *uia.Engine) http.Handler {
+// followed: it would lead anywhere. The engine has to have this stage.
+func (m *EmailStage) RequestToken(e *uia.Engine) (http.Handler, error) {
+	if e == nil {
+		return nil, errors.New("stages: RequestToken: the engine is nil")
+	}
+	if e.Stage(m.Type()) != uia.Stage(m) {
+		return nil, fmt.Errorf("stages: RequestToken: the stage %q of the engine is another one: put this one into uia.Config.Stages", m.Type())
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			wire.MethodNotAllowed(w, r, "POST")
@@ -127,7 +135,7 @@ func (m *EmailStage) RequestToken(e *uia.Engine) http.Handler {
 			return
 		}
 		uia.WriteJSON(w, http.StatusOK, map[string]string{"sid": sid})
-	})
+	}), nil
 }
 
 func (m *EmailStage) requestToken(e *uia.Engine, r *http.Request) (string, error) {
@@ -180,7 +188,13 @@ func namedSession(e *uia.Engine, ctx context.Context, body []byte) (*uia.Session
 // Confirm is what the link in a mail leads to. It asks for a click, since programs
 // that look after people's mail open links too, and then the address is confirmed.
 // The page has the look of the fallback page.
-func (m *EmailStage) Confirm(pages *fallback.Handler) http.Handler {
+func (m *EmailStage) Confirm(pages *fallback.Handler) (http.Handler, error) {
+	if pages == nil {
+		return nil, errors.New("stages: Confirm: the pages are nil")
+	}
+	if err := m.Configured(); err != nil {
+		return nil, mistake.In("stages: Confirm: ", err)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page := fallback.Page{Heading: "Confirm your e-mail address"}
 		status := http.StatusOK
@@ -206,7 +220,7 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) http.Handler {
 			return
 		}
 		pages.Page(w, r, status, page)
-	})
+	}), nil
 }
 
 // errLink says that a link is none of ours, or has expired.

@@ -58,8 +58,12 @@ func newEmail(box *mailbox) *stages.EmailStage {
 
 // mountEmail mounts what a host mounts for the stage.
 func (h *host) mountEmail(stage *stages.EmailStage) {
-	h.handler.Handle("/requestToken", stage.RequestToken(h.engine))
-	h.handler.Handle("/confirm", stage.Confirm(h.pages))
+	request, err := stage.RequestToken(h.engine)
+	require.NoError(h.t, err)
+	h.handler.Handle("/requestToken", request)
+	confirm, err := stage.Confirm(h.pages)
+	require.NoError(h.t, err)
+	h.handler.Handle("/confirm", confirm)
 }
 
 func (h *host) confirm(method, link string) *httptest.ResponseRecorder {

@@ -241,9 +241,9 @@ func TestOutOfBandPageLinks(t *testing.T) {
 func TestStagesThatAreConfiguredWrongly(t *testing.T) {
 	_, err := uia.New(uia.Config{
 		Secrets: uia.FixedSecrets([]byte("a secret of the tests, 32 bytes long or more")), Sessions: memstore.New(nil),
-		Stages: []uia.Stage{&stages.PasswordStage{}, &stages.CaptchaStage{}, &stages.EmailStage{}, &stages.OutOfBandStage{}},
+		Stages: []uia.Stage{&stages.PasswordStage{}, &stages.CaptchaStage{}, &stages.EmailStage{}, &stages.OutOfBandStage{}, &stages.TermsStage{}},
 	})
-	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "Secrets is", "ConfirmURL", "Limiter", "URL is required"} {
+	for _, part := range []string{"Verify", "Provider", "SiteKey", "Secret is", "Mailer", "Store", "Secrets is", "ConfirmURL", "Limiter", "URL is required", "use NewTermsStage"} {
 		assert.ErrorContains(t, err, part)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // SSOType is the auth type of a single sign-on.
@@ -38,7 +39,7 @@ var (
 )
 
 // Configured reports what is required and missing.
-func (o *OutOfBandStage) Configured() error { return required("URL", o.URL != nil) }
+func (o *OutOfBandStage) Configured() error { return mistake.Required("URL", o.URL != nil) }
 
 // Type returns the AuthType.
 func (o *OutOfBandStage) Type() string {

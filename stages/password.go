@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // PasswordType is the auth type of [PasswordStage].
@@ -48,7 +49,7 @@ var (
 )
 
 // Configured reports what is required and missing.
-func (p *PasswordStage) Configured() error { return required("Verify", p.Verify != nil) }
+func (p *PasswordStage) Configured() error { return mistake.Required("Verify", p.Verify != nil) }
 
 // Type returns PasswordType.
 func (*PasswordStage) Type() string { return PasswordType }

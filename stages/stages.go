@@ -6,7 +6,6 @@ package stages
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -14,14 +13,6 @@ import (
 
 	"github.com/matrix-uia/uia"
 )
-
-// required says that a field of a stage has to be set.
-func required(field string, ok bool) error {
-	if ok {
-		return nil
-	}
-	return errors.New(field + " is required")
-}
 
 // missing is the answer to auth data without a member that the stage needs.
 func missing(name string) error {

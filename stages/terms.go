@@ -42,9 +42,10 @@ type TermsStage struct {
 }
 
 var (
-	_ uia.ParamsStage   = (*TermsStage)(nil)
-	_ uia.OpeningStage  = (*TermsStage)(nil)
-	_ uia.FallbackStage = (*TermsStage)(nil)
+	_ uia.ParamsStage     = (*TermsStage)(nil)
+	_ uia.ConfiguredStage = (*TermsStage)(nil)
+	_ uia.OpeningStage    = (*TermsStage)(nil)
+	_ uia.FallbackStage   = (*TermsStage)(nil)
 )
 
 // TermsResult is what a passed TermsStage leaves in the session.
@@ -56,6 +57,14 @@ type TermsResult struct {
 
 // maxOpening is how much a stage may remember in a session ID.
 const maxOpening = 512
+
+// Configured reports a TermsStage that NewTermsStage has not made.
+func (t *TermsStage) Configured() error {
+	if len(t.policies) == 0 {
+		return errors.New("there are no policies: use NewTermsStage")
+	}
+	return nil
+}
 
 // NewTermsStage returns a stage for the policies, or everything that is wrong
 // with them. Where an ID is there several times, the first is the current version,

@@ -78,7 +78,9 @@ func newStages(t *testing.T, typ string) *homeserver {
 	pages, err := fallback.New(engine, &fallback.Options{Title: "example.org", Redirects: []string{"org.example.client://done", h.URL + "/landed"}})
 	require.NoError(t, err)
 	mux.Handle(fallback.Path, pages)
-	mux.Handle("/confirm", email.Confirm(pages))
+	confirm, err := email.Confirm(pages)
+	require.NoError(t, err)
+	mux.Handle("/confirm", confirm)
 	mux.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
 		engine.Serve(w, r, uia.Caller{Operation: "op", Subject: "@alice:example.org"}, func(context.Context, *uia.Session) (uia.Effect, error) {
 			return uia.Effect{}, nil

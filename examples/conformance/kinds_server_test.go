@@ -151,10 +151,14 @@ func newKinds(t *testing.T) uiatest.Server {
 		Client:     func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 	})
 	require.NoError(t, err)
+	handler, err := registration.Handler(engine)
+	require.NoError(t, err)
+	requestToken, err := email.RequestToken(engine)
+	require.NoError(t, err)
 	mux := http.NewServeMux()
 	for _, version := range []string{"v3", "r0"} {
-		mux.Handle("/_matrix/client/"+version+"/register", registration.Handler(engine))
-		mux.Handle("/_matrix/client/"+version+"/register/email/requestToken", email.RequestToken(engine))
+		mux.Handle("/_matrix/client/"+version+"/register", handler)
+		mux.Handle("/_matrix/client/"+version+"/register/email/requestToken", requestToken)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))

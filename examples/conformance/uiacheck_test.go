@@ -57,18 +57,27 @@ func TestUiacheck(t *testing.T) {
 	}
 }
 
+// nobody makes no accounts.
+type nobody struct{ register.Accounts }
+
 // newClosed returns a homeserver on which registration is off, and how the kit is
 // told of it.
 func newClosed(t *testing.T) uiatest.Server {
 	t.Helper()
 	store := memstore.New(nil)
 	off := func() bool { return true }
-	registration := &register.Registration{ServerName: "example.org", Disabled: off}
-	engine, err := uia.New(uia.Config{Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store})
+	registration := &register.Registration{ServerName: "example.org", Accounts: nobody{}, Disabled: off}
+	engine, err := uia.New(uia.Config{
+		Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store, Operations: []uia.Operation{registration.Operation()},
+	})
+	require.NoError(t, err)
+	handler, err := registration.Handler(engine)
+	require.NoError(t, err)
+	validity, err := uia.ValidityHandler(engine, store, &uia.ValidityOptions{Disabled: off})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.Handle("/_matrix/client/v3/register", registration.Handler(engine))
-	mux.Handle(uia.ValidityPath, uia.ValidityHandler(engine, store, &uia.ValidityOptions{Disabled: off}))
+	mux.Handle("/_matrix/client/v3/register", handler)
+	mux.Handle(uia.ValidityPath, validity)
 	return uiatest.Server{Handler: mux, Closed: true, NewToken: newToken(store)}
 }
 

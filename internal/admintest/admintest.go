@@ -45,7 +45,9 @@ func New(t testing.TB, store uia.TokenStore, change func(*admin.Options)) *Serve
 	if change != nil {
 		change(&opts)
 	}
-	s.Handler = admin.Handler(store, Authorize, &opts)
+	var err error
+	s.Handler, err = admin.Handler(store, Authorize, &opts)
+	require.NoError(t, err)
 	return s
 }
 

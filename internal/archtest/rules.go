@@ -20,11 +20,12 @@ var imports = map[string][]string{
 	"internal/canonical": {},
 	"internal/flow":      {},
 	"internal/keyring":   {},
+	"internal/mistake":   {},
 	"internal/observe":   {},
 	"internal/seal":      {aead},
 	"internal/wire":      {spec},
 
-	".": {"form", "internal/canonical", "internal/flow", "internal/keyring", "internal/observe", "internal/seal", "internal/wire", spec},
+	".": {"form", "internal/canonical", "internal/flow", "internal/keyring", "internal/mistake", "internal/observe", "internal/seal", "internal/wire", spec},
 
 	// Stores and limiters.
 	"limit":    {"."},
@@ -33,9 +34,9 @@ var imports = map[string][]string{
 
 	// Handlers and stages.
 	"fallback": {".", "form", "internal/wire", spec},
-	"stages":   {".", "fallback", "form", "internal/keyring", "internal/wire", spec},
-	"register": {".", "internal/wire", spec},
-	"admin":    {".", "internal/keyring", "internal/observe", "internal/wire", "register", spec},
+	"stages":   {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
+	"register": {".", "internal/mistake", "internal/wire", spec},
+	"admin":    {".", "internal/keyring", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
 	"gateway":  {".", "admin", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},

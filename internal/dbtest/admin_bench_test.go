@@ -102,7 +102,8 @@ func BenchmarkAdminPages(b *testing.B) {
 							for b.Loop() {
 								for place, at := range places {
 									for _, dir := range []string{"f", "b"} {
-										h := admin.Handler(elsewhere{s, at}, admintest.Authorize, &admin.Options{Now: func() time.Time { return admintest.Now }})
+										h, err := admin.Handler(elsewhere{s, at}, admintest.Authorize, &admin.Options{Now: func() time.Time { return admintest.Now }})
+										require.NoError(b, err)
 										for try := range 4 {
 											r := httptest.NewRequestWithContext(b.Context(), "GET",
 												fmt.Sprintf("%s?order_by=%s&dir=%s&limit=%d&%s", admin.Path, order, dir, limit, filter), nil)

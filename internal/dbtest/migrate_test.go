@@ -31,7 +31,9 @@ func TestMigrate(t *testing.T) {
 				require.NoError(t, s.CreateTokens(t.Context(), uia.Token{Value: "t"}))
 				var n int
 				require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM uia_migrations`).Scan(&n))
-				files, err := fs.Glob(sqlstore.Migrations(b.dialect), "*.sql")
+				migrations, err := sqlstore.Migrations(b.dialect)
+				require.NoError(t, err)
+				files, err := fs.Glob(migrations, "*.sql")
 				require.NoError(t, err)
 				assert.Equal(t, len(files), n)
 			}
@@ -94,10 +96,12 @@ func TestUpgrade(t *testing.T) {
 				require.NoError(t, err)
 				// What has been released is not edited.
 				_, number, _ := strings.Cut(strings.TrimSuffix(fixture, ".sql"), "_")
-				released, err := fs.Glob(sqlstore.Migrations(b.dialect), number+"_*.sql")
+				migrations, err := sqlstore.Migrations(b.dialect)
+				require.NoError(t, err)
+				released, err := fs.Glob(migrations, number+"_*.sql")
 				require.NoError(t, err)
 				require.Len(t, released, 1)
-				migration, err := fs.ReadFile(sqlstore.Migrations(b.dialect), released[0])
+				migration, err := fs.ReadFile(migrations, released[0])
 				require.NoError(t, err)
 				for statement := range strings.SplitSeq(withoutComments(string(migration)), ";\n") {
 					assert.Contains(t, withoutComments(string(text)), statement)

@@ -31,9 +31,11 @@ func TestSecrets(t *testing.T) {
 			dsn := b.dsn(t)
 			db, store := b.open(t, dsn)
 			_, other := b.open(t, dsn)
+			_, err := store.Secrets(every)(t.Context(), t0)
+			require.ErrorContains(t, err, "has Store.Migrate been called?")
 			require.NoError(t, store.Migrate(t.Context()))
 
-			_, err := store.Secrets(time.Minute)(t.Context(), t0)
+			_, err = store.Secrets(time.Minute)(t.Context(), t0)
 			require.ErrorContains(t, err, "cannot rotate every 1m0s")
 			_, err = store.Secrets(-time.Hour)(t.Context(), t0)
 			require.Error(t, err)

@@ -45,7 +45,8 @@ func TestNew(t *testing.T) {
 	}
 	_, err := sqlstore.New(nil, sqlstore.SQLite)
 	assert.Error(t, err)
-	assert.Panics(t, func() { sqlstore.Migrations(0) })
+	_, err = sqlstore.Migrations(0)
+	assert.ErrorContains(t, err, "Dialect(0) is no dialect")
 }
 
 // TestInTx shows what joins a transaction and what becomes of it.

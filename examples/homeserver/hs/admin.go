@@ -19,8 +19,8 @@ import (
 
 // routeAdmin lays out what server admins use, with the paths and shapes of
 // Synapse's admin API, which their tools know.
-func (s *Server) routeAdmin(opts Options) {
-	tokens := admin.Handler(opts.Storage.Tokens, s.authorizeAdmin, &admin.Options{
+func (s *Server) routeAdmin(opts Options) error {
+	tokens, err := admin.Handler(opts.Storage.Tokens, s.authorizeAdmin, &admin.Options{
 		InviteURL: opts.InviteURL,
 		QR:        drawQR,
 		Words:     words(),
@@ -29,6 +29,9 @@ func (s *Server) routeAdmin(opts Options) {
 		Observer:  s.observe,
 		Logger:    s.log,
 	})
+	if err != nil {
+		return err
+	}
 	s.router.add("", admin.Path, tokens)
 	s.router.add("", admin.Path+"/", tokens)
 	s.router.add("GET", "/_synapse/admin/v1/server_version", s.handle(s.serverVersion))
@@ -36,6 +39,7 @@ func (s *Server) routeAdmin(opts Options) {
 	// The counters say nothing about any one user or token. Behind a proxy that leads
 	// the world here, do not forward this path all the same.
 	s.router.add("GET", "/metrics", s.metrics.handler())
+	return nil
 }
 
 // authorizeAdmin returns the ID of the server admin whose access token r carries.

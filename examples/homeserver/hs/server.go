@@ -135,8 +135,12 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 			return nil, fmt.Errorf("creating the token %s: %w", print, err)
 		}
 	}
-	s.route(opts.Storage.Tokens)
-	s.routeAdmin(opts)
+	if err := s.route(opts.Storage.Tokens); err != nil {
+		return nil, err
+	}
+	if err := s.routeAdmin(opts); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -184,18 +188,23 @@ func (s *Server) newEngine(opts Options) error {
 }
 
 // route lays out every endpoint. What is not here is 404 M_UNRECOGNIZED.
-func (s *Server) route(tokens uia.TokenStore) {
+func (s *Server) route(tokens uia.TokenStore) error {
 	s.router = newRouter()
 	add := func(method, path string, h http.Handler) { s.router.add(method, path, h) }
 	add("GET", "/_matrix/client/versions", s.handle(s.versions))
 	add("GET", "/.well-known/matrix/client", s.handle(s.wellKnown))
 
-	validity := uia.ValidityHandler(s.engine, tokens, nil)
+	validity, validityErr := uia.ValidityHandler(s.engine, tokens, nil)
+	registration, registerErr := s.registration.Handler(s.engine)
+	available, availableErr := s.registration.AvailableHandler(s.engine)
+	if err := errors.Join(validityErr, registerErr, availableErr); err != nil {
+		return err
+	}
 	add("", uia.ValidityPath, validity)
 	add("", uia.ValidityPathUnstable, validity)
 	for _, v := range []string{"/_matrix/client/v3", "/_matrix/client/r0"} {
-		add("", v+"/register", s.registration.Handler(s.engine))
-		add("", v+"/register/available", s.registration.AvailableHandler(s.engine))
+		add("", v+"/register", registration)
+		add("", v+"/register/available", available)
 		add("GET", v+"/login", s.handle(s.loginFlows))
 		add("POST", v+"/login", s.handle(s.login))
 		add("POST", v+"/logout", s.handleAs(s.logout))
@@ -223,6 +232,7 @@ func (s *Server) route(tokens uia.TokenStore) {
 		add("GET", "/_synapse/admin/v1/register", s.handle(s.secretNonce))
 		add("POST", "/_synapse/admin/v1/register", s.handle(s.secretRegister))
 	}
+	return nil
 }
 
 // ServeHTTP answers every request in Matrix JSON.
