@@ -19,9 +19,12 @@ import (
 func (h *homeserver) attempt(session, token string) error {
 	auth, err := json.Marshal(dict{"token": token})
 	require.NoError(h.t, err)
-	return h.engine.Attempt(h.t.Context(), uia.Attempt{
-		Session: session, Type: uia.TokenType, Auth: auth, Client: netip.MustParseAddr("192.0.2.1"),
-	})
+	s := &uia.Session{ID: session}
+	if known, err := h.engine.Session(h.t.Context(), session); err == nil {
+		s = known
+	}
+	s.Client = netip.MustParseAddr("192.0.2.1")
+	return h.engine.Attempt(h.t.Context(), s, uia.TokenType, auth)
 }
 
 func status(t testing.TB, err error) int {
@@ -84,7 +87,9 @@ func TestAttemptApartContinues(t *testing.T) {
 		return nil, &uia.Continue{Extra: map[string]json.RawMessage{"next": json.RawMessage(`1`)}}
 	}
 	id := p.post(dict{}).session()
-	err := p.engine.Attempt(t.Context(), uia.Attempt{Session: id, Type: "first", Auth: json.RawMessage(`{}`)})
+	s, err := p.engine.Session(t.Context(), id)
+	require.NoError(t, err)
+	err = p.engine.Attempt(t.Context(), s, "first", json.RawMessage(`{}`))
 	next, ok := errors.AsType[*uia.Continue](err)
 	require.True(t, ok, "%v", err)
 	assert.JSONEq(t, `1`, string(next.Extra["next"]))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
@@ -41,39 +40,32 @@ func (e *Engine) Complete(ctx context.Context, c Completion) error {
 	return e.told(ctx, err)
 }
 
-// Attempt is a client's try at a stage apart from its requests to the guarded
-// endpoint, as the stage's own page makes it.
-type Attempt struct {
-	Session string          // the session's ID
-	Type    string          // the stage's auth type
-	Auth    json.RawMessage // what Stage.Attempt gets: a JSON object
-	Client  netip.Addr      // who is asking; see Config.Client
-}
-
-// Attempt attempts a stage as a request of the client would, failures charged to the
-// client's budget, but never runs the operation: its result is the client's. A stage
-// that is completed already is left as it is.
+// Attempt attempts a stage of a session, as [Engine.Session] has returned it, with what
+// [Stage.Attempt] gets: a JSON object. It does what a request of the client would, and
+// charges failures to the budget of s.Client, but it never runs the operation: its
+// result is the client's. A stage that is completed already is left as it is, and s too:
+// ask for the session again to see what has become of it.
 //
 // It returns nil if the stage is completed, and a *Continue if the stage takes another
 // request. Otherwise the error is a *Challenge that says why the attempt has failed, or
 // an *Error: among others 400 for a session that is unknown or has expired, and 403 for
 // one that does not wait for this stage.
-func (e *Engine) Attempt(ctx context.Context, a Attempt) error {
-	v, err := e.find(ctx, a.Session)
-	if err != nil || v.s.Has(a.Type) {
+func (e *Engine) Attempt(ctx context.Context, s *Session, authType string, auth json.RawMessage) error {
+	v, err := e.find(ctx, s.ID)
+	if err != nil || v.s.Has(authType) {
 		return e.told(ctx, err)
 	}
-	if !v.awaits(a.Type) {
+	if !v.awaits(authType) {
 		return e.told(ctx, errNotAwaited)
 	}
-	v.s.Client = a.Client
-	v.auth = authData{object: a.Auth, typ: a.Type, session: v.s.ID}
+	v.s.Client = s.Client
+	v.auth = authData{object: auth, typ: authType, session: v.s.ID}
 	lost, err := v.renew(ctx)
 	if err == nil {
 		_, err = v.step(ctx, lost, false)
 	}
 	if c, ok := errors.AsType[*Challenge](err); ok && c.ErrCode == "" {
-		if v.s.Has(a.Type) {
+		if v.s.Has(authType) {
 			return nil
 		}
 		return &Continue{Extra: c.Extra}
@@ -106,7 +98,6 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	}
 	v := &visit{
 		e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}"),
-		request: Request{Operation: t.Operation, Subject: t.Subject, Target: t.Target},
 	}
 	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
 	v.s.describe, v.s.anyOrder = v.op.Describe, v.op.AnyOrder

@@ -90,7 +90,7 @@ func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
 			continue
 		case v.rec.Revision == 0:
 			return nil, errUnknownSession // it ended while we waited
-		case !flow.Done(v.flows, v.s.Completed, v.op.AnyOrder):
+		case !flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder):
 			return nil, v.challenge(ctx, errLostStage)
 		}
 		if _, err := v.settleParams(); err != nil {

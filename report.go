@@ -83,15 +83,15 @@ func (e *Engine) Refuse(ctx context.Context, r Request, err error) error {
 	if err == nil {
 		return nil
 	}
-	return stopping(r, e.told(ctx, err))
+	return stopping(e.told(ctx, err), r.hasAuth)
 }
 
-// stopping returns the error as it answers this request. matrix-js-sdk repeats a
+// stopping returns the error as it answers a request that has an auth member or not. matrix-js-sdk repeats a
 // refused dummy stage without a pause and for ever, whatever the status, unless the
 // error says that there is no flow to go on with.
-func stopping(r Request, err error) error {
+func stopping(err error, hasAuth func() bool) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Status == http.StatusUnauthorized || !r.hasAuth() {
+	if !ok || e.Status == http.StatusUnauthorized || !hasAuth() {
 		return err
 	}
 	out := *e

@@ -42,8 +42,8 @@ func (r Request) hasAuth() bool {
 	if err != nil {
 		return false
 	}
-	_, auth := canonical.Without(body, "auth")
-	return len(auth) > len("{}") && string(auth) != "null"
+	_, object := canonical.Without(body, "auth")
+	return authData{object: object}.says()
 }
 
 // Caller says which operation a request is for, and who makes it. Its fields are
@@ -77,6 +77,9 @@ type authData struct {
 	typ     string
 	session string
 }
+
+// says reports whether the member says anything.
+func (a authData) says() bool { return len(a.object) > len("{}") && string(a.object) != "null" }
 
 // splitAuth takes a request, in canonical form, apart. Null and "" count as absent.
 func splitAuth(body []byte) (params []byte, auth authData, err error) {

@@ -33,15 +33,13 @@ var errPast = errors.New("uia: the session's time is over")
 
 // visit is the way of one request through one session.
 type visit struct {
-	e       *Engine
-	op      *operation
-	request Request
-	keys    *seal.Keys
-	ticket  *seal.Ticket
-	flows   []Flow
-	rec     Record      // Revision 0: there is none
-	data    *recordData // never nil
-	s       *Session
+	e      *Engine
+	op     *operation
+	keys   *seal.Keys
+	ticket *seal.Ticket
+	rec    Record      // Revision 0: there is none
+	data   *recordData // never nil
+	s      *Session
 
 	body   []byte // canonical
 	params []byte // the body without auth
@@ -60,7 +58,7 @@ type visit struct {
 
 // newVisit reads the request as far as it can be read without its session.
 func (e *Engine) newVisit(r Request) (*visit, error) {
-	v := &visit{e: e, op: e.operations[r.Operation], request: r, data: &recordData{}}
+	v := &visit{e: e, op: e.operations[r.Operation], data: &recordData{}}
 	if v.op == nil {
 		return nil, errors.New("uia: no operation is named " + r.Operation)
 	}
@@ -110,15 +108,14 @@ func (v *visit) start(ctx context.Context) error {
 		Expires: v.s.Expires.UnixMilli(), Operation: v.s.Operation, Subject: v.s.Subject, Target: v.s.Target,
 		Flows: v.op.digest,
 	}
-	v.flows = v.op.Flows
+	v.s.Flows = v.op.Flows
 	if v.op.FlowsFor != nil {
 		var err error
-		if v.flows, err = v.offered(ctx); err != nil {
+		if v.s.Flows, err = v.offered(ctx); err != nil {
 			return err
 		}
-		v.ticket.Flows, _ = json.Marshal(v.flows) // strings always encode
+		v.ticket.Flows, _ = json.Marshal(v.s.Flows) // strings always encode
 	}
-	v.s.Flows = v.flows
 	if v.sendsParams() {
 		v.ticket.Digest = paramsDigest(v.params)
 		v.ticket.Remembered = v.remembered()
@@ -146,7 +143,7 @@ func (v *visit) restart(ctx context.Context) error {
 
 // offered returns the flows that FlowsFor offers for this request.
 func (v *visit) offered(ctx context.Context) ([]Flow, error) {
-	flows, err := v.op.FlowsFor(ctx, v.request)
+	flows, err := v.op.FlowsFor(ctx, Request{Operation: v.s.Operation, Subject: v.s.Subject, Target: v.s.Target, Client: v.s.Client, Body: v.body})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +158,7 @@ func (v *visit) offered(ctx context.Context) ([]Flow, error) {
 func (v *visit) addOpenings(ctx context.Context) error {
 	opening := v.op.opening
 	if v.op.FlowsFor != nil {
-		opening = slices.DeleteFunc(v.e.stages.of(v.flows), func(s *stage) bool { return s.opening == nil })
+		opening = slices.DeleteFunc(v.e.stages.of(v.s.Flows), func(s *stage) bool { return s.opening == nil })
 	}
 	for _, st := range opening {
 		state, err := st.opening.Opening(ctx, v.s)
@@ -196,10 +193,9 @@ func (v *visit) unseal(ctx context.Context, id string) error {
 	v.ticket, v.keys = t, k
 	v.s.ID, v.s.Key, v.s.openings = id, sessionKey(t.Operation, digest), t.Openings
 	v.s.Expires = time.UnixMilli(t.Expires).UTC()
-	if v.flows, err = v.sealedFlows(ctx); err != nil {
+	if v.s.Flows, err = v.sealedFlows(ctx); err != nil {
 		return err
 	}
-	v.s.Flows = v.flows
 	if v.s.Now.UnixMilli() >= t.Expires {
 		return errPast
 	}
@@ -235,10 +231,10 @@ func (v *visit) sealedFlows(ctx context.Context) ([]Flow, error) {
 // challenge returns the 401 that the session's state calls for. why, which may be
 // nil, says what has failed.
 func (v *visit) challenge(ctx context.Context, why *Error) error {
-	c := &Challenge{Flows: v.flows, Session: v.s.ID, Completed: v.s.Completed}
+	c := &Challenge{Flows: v.s.Flows, Session: v.s.ID, Completed: v.s.Completed}
 	stages := v.op.params
 	if v.op.FlowsFor != nil {
-		stages = v.e.stages.of(v.flows)
+		stages = v.e.stages.of(v.s.Flows)
 	} else {
 		c.flowsJSON = v.op.flowsJSON
 	}

@@ -70,7 +70,7 @@ func (v *visit) loosenAll(ctx context.Context) {
 // stage and what follows it are not completed any more, and the reason is
 // returned.
 func (v *visit) renew(ctx context.Context) (gone *Error, err error) {
-	if flow.Done(v.flows, v.s.Completed, v.op.AnyOrder) {
+	if flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder) {
 		return nil, nil // the run pins it, and takes it anew if it has been lost
 	}
 	for i, c := range v.data.Completed {

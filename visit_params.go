@@ -77,7 +77,7 @@ func (v *visit) recall(before []byte) error {
 		return nil // there never were any
 	}
 	v.paramsMissing = true
-	if v.poll() && !flow.Done(v.flows, v.s.Completed, v.op.AnyOrder) {
+	if v.poll() && !flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder) {
 		return nil // it is told how far the session is, and runs nothing
 	}
 	return errMissingParams

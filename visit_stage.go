@@ -236,7 +236,7 @@ func (v *visit) pinEarly(ctx context.Context, saved draft) (bool, error) {
 
 // awaits reports whether the stage can still be completed.
 func (v *visit) awaits(typ string) bool {
-	return (v.rec.State == Open || v.rec.Revision == 0) && flow.Awaits(v.flows, v.s.Completed, v.op.AnyOrder, typ)
+	return (v.rec.State == Open || v.rec.Revision == 0) && flow.Awaits(v.s.Flows, v.s.Completed, v.op.AnyOrder, typ)
 }
 
 func (v *visit) doneBy(data *recordData) bool {
@@ -244,7 +244,7 @@ func (v *visit) doneBy(data *recordData) bool {
 	for i, c := range data.Completed {
 		types[i] = c.Type
 	}
-	return flow.Done(v.flows, types, v.op.AnyOrder)
+	return flow.Done(v.s.Flows, types, v.op.AnyOrder)
 }
 
 // group makes several small writes in one, where the store gains by it.

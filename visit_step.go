@@ -42,7 +42,7 @@ func (v *visit) told(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return v.e.Refuse(ctx, v.request, err)
+	return stopping(v.e.told(ctx, err), v.auth.says)
 }
 
 func (v *visit) authenticate(ctx context.Context) (*pass, error) {
@@ -189,7 +189,7 @@ func (v *visit) next(mayRun bool) move {
 			return waitMove
 		}
 		return askMove
-	case flow.Done(v.flows, v.s.Completed, v.op.AnyOrder) && v.mayRun():
+	case flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder) && v.mayRun():
 		return runMove
 	}
 	return askMove
@@ -248,7 +248,7 @@ func (v *visit) outOfOrder(gone *Error) *Error {
 		return nil
 	}
 	text := "This stage cannot be completed now."
-	if missing := flow.Next(v.flows, v.s.Completed, v.op.AnyOrder); len(missing) > 0 {
+	if missing := flow.Next(v.s.Flows, v.s.Completed, v.op.AnyOrder); len(missing) > 0 {
 		text = "This stage cannot be completed now: " + missing[0] + " has to be completed first."
 	}
 	return &Error{Status: http.StatusUnauthorized, MatrixError: spec.Forbidden(text)}

@@ -26,7 +26,7 @@ func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) 
 	s.Client = req.Client
 	auth, err := st.FormAuth(s, sent.values)
 	if err == nil {
-		err = h.engine.Attempt(r.Context(), uia.Attempt{Session: s.ID, Type: st.Type(), Auth: auth, Client: req.Client})
+		err = h.engine.Attempt(r.Context(), s, st.Type(), auth)
 	}
 	if next, ok := errors.AsType[*uia.Continue](err); ok {
 		sent.extra = next.Extra
