@@ -51,6 +51,7 @@ var imports = map[string][]string{
 	"internal/admintest":    {".", "admin", spec, testifyAssert, testifyRequire},
 	"internal/archtest":     {},
 	"internal/dendritetest": {"internal/testenv"},
+	"internal/simtest":      {".", "memstore", spec},
 	"internal/testenv":      {},
 }
 
