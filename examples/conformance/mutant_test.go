@@ -116,6 +116,12 @@ func (x *exchange) poll() bool {
 	return x.register() && x.authString("session") != "" && x.authString("type") == ""
 }
 
+// completed is how many stages are completed.
+func (x *exchange) completed() int {
+	list, _ := x.json["completed"].([]any)
+	return len(list)
+}
+
 // user is the username that is asked for.
 func (x *exchange) user() string {
 	s, _ := x.sent["username"].(string)

@@ -80,13 +80,21 @@ var stageMutants = []mutant{
 		}
 	}},
 	{name: "fails a completed stage for a wrong token", answer: func(b *backend, x *exchange) {
-		if token := x.authString("token"); x.json["completed"] != nil && token != "" && !b.exists(token) {
+		if token := x.authString("token"); x.completed() > 0 && token != "" && !b.exists(token) {
 			x.json = with(without(x.json, "completed"), "errcode", "M_UNAUTHORIZED")
+		}
+	}},
+	{name: "refuses a completed stage", answer: func(b *backend, x *exchange) {
+		id := "passed in " + x.authString("session")
+		if x.authString("token") != "" && b.get(id) != "" {
+			x.refuse(403, "M_FORBIDDEN")
+		} else if x.completed() > 0 {
+			b.put(id, "once")
 		}
 	}},
 	{name: "refuses another token for a completed stage", answer: func(b *backend, x *exchange) {
 		token, id := x.authString("token"), x.authString("session")
-		if x.json["completed"] == nil || token == "" {
+		if x.completed() == 0 || token == "" {
 			return
 		}
 		if first := b.put(id, token); first != "" && first != token && b.exists(token) {
@@ -134,6 +142,13 @@ var stageMutants = []mutant{
 
 // finishedMutants refuse what comes to a session that is finished.
 var finishedMutants = []mutant{
+	{name: "answers a retried stage of a finished session with an error", answer: finished(func(x *exchange, _ string) bool {
+		return x.authString("type") == uia.TokenType
+	})},
+	{name: "refuses other parameters in a finished session", answer: finished(func(x *exchange, user string) bool {
+		return x.user() != "" && x.user() != user
+	})},
+	{name: "wants parameters in a finished session", answer: finished(func(x *exchange, _ string) bool { return len(x.sent) == 1 })},
 	{name: "refuses a poll of a finished session", answer: finished(func(x *exchange, _ string) bool { return x.poll() })},
 	{name: "forgets a finished session within minutes", answer: func(b *backend, x *exchange) {
 		id := x.authString("session")

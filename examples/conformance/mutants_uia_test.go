@@ -33,8 +33,8 @@ var sessionMutants = []mutant{
 		}
 	}},
 	{name: "lets a finished session make another account", answer: func(_ *backend, x *exchange) {
-		if user, _ := x.sent["username"].(string); x.register() && x.status == 403 && user != "" {
-			x.status, x.json = 200, map[string]any{"user_id": "@" + user + ":example.org"}
+		if x.register() && x.status == 401 && x.completed() == 2 && x.user() != "" {
+			x.status, x.json = 200, x.made()
 		}
 	}},
 	{name: "forgets finished sessions", answer: func(b *backend, x *exchange) {
