@@ -48,7 +48,7 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 		return refuse(http.StatusBadRequest, spec.ErrorMissingParam, "The query parameter username is missing.")
 	}
 	// The name that a registration would get, so that both say the same.
-	username := canonicalName(query.Get("username"))
+	username := CanonicalLocalpart(query.Get("username"))
 	if err := reg.checkGrammar(username); err != nil {
 		return err
 	}

@@ -11,18 +11,21 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
+// MaxPassword is how long a password can be, in bytes: what a stranger can have hashed
+// is bounded. A homeserver keeps to it wherever a password is set.
+const MaxPassword = 512
+
 // The greatest lengths, in bytes. That of a user ID is the specification's; the
-// others keep what a stranger can have stored and hashed in bounds.
+// others keep what a stranger can have stored in bounds.
 const (
 	maxUserID     = 255
-	maxPassword   = 512
 	maxDeviceID   = 255
 	maxDeviceName = 255
 )
 
 // params are the parameters of POST /register that this package knows.
 type params struct {
-	Username     string // as an account would be called: see canonicalName
+	Username     string // as an account would be called: see CanonicalLocalpart
 	Password     string
 	DeviceID     string
 	DeviceName   string
@@ -51,13 +54,13 @@ func readParams(s *uia.Session) (p params, err error) {
 			return p, err
 		}
 	}
-	p.Username = canonicalName(p.Username)
+	p.Username = CanonicalLocalpart(p.Username)
 	for _, field := range []struct {
 		name  string
 		value string
 		max   int
 	}{
-		{"password", p.Password, maxPassword},
+		{"password", p.Password, MaxPassword},
 		{"device_id", p.DeviceID, maxDeviceID},
 		{"initial_device_display_name", p.DeviceName, maxDeviceName},
 	} {

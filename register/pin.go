@@ -1,6 +1,7 @@
 package register
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func ReadPin(meta json.RawMessage) (Pin, error) {
 		return Pin{}, errors.New("username is not a string")
 	}
 	hasPattern, err := uia.Field(meta, "username_pattern", &p.Pattern)
-	p.Username, p.Pattern = canonicalName(p.Username), canonicalName(p.Pattern)
+	p.Username, p.Pattern = CanonicalLocalpart(p.Username), CanonicalLocalpart(p.Pattern)
 	switch {
 	case err != nil:
 		return Pin{}, errors.New("username_pattern is not a string")
@@ -107,6 +108,9 @@ func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 	err = reg.checkGrammar(pin.Username)
 	if err == nil {
 		err = reg.checkReserved(pin.Username)
+	}
+	if err == nil {
+		err = reg.checkPolicy(context.Background(), UsernameRequest{Localpart: pin.Username})
 	}
 	if refusal, ok := errors.AsType[*uia.Error](err); ok {
 		return errors.New("username: " + refusal.Err)

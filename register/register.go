@@ -193,7 +193,7 @@ func (reg *Registration) on(e *uia.Engine) error {
 func (reg *Registration) describe(s *uia.Session) string {
 	var username string
 	_, err := s.Param("username", &username)
-	if username = canonicalName(username); err != nil || reg.checkGrammar(username) != nil {
+	if username = CanonicalLocalpart(username); err != nil || reg.checkGrammar(username) != nil {
 		return "create an account on " + reg.ServerName
 	}
 	return "create the account @" + username + ":" + reg.ServerName

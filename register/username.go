@@ -15,12 +15,12 @@ import (
 
 const grammar = "1 to 255 of the characters a-z, 0-9, and . _ = - / +"
 
-// canonicalName returns the localpart that a person means who has typed a username:
+// CanonicalLocalpart returns the localpart that a person means who has typed a username:
 // the keyboard of a phone makes the first letter a capital and adds a space at the
 // end. The specification lets a server "map the provided username onto a user_id in
 // a logical manner". Only ASCII letters are mapped: what other capitals become
 // depends on the language, and is no localpart anyway.
-func canonicalName(typed string) string {
+func CanonicalLocalpart(typed string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			return r + ('a' - 'A')

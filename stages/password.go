@@ -38,7 +38,7 @@ var ErrUnknownAddress = errors.New("stages: nobody has this address")
 
 // Identifier says who somebody claims to be: by User, or by Medium and Address.
 type Identifier struct {
-	User    string // a user ID or its localpart, as it was typed
+	User    string // a user ID or its localpart, as it was typed, without white space around it
 	Medium  string // "email", "msisdn"
 	Address string
 }
@@ -113,6 +113,7 @@ func identifier(auth json.RawMessage) (id Identifier, err error) {
 		if _, err := uia.Field(from, name, into); err != nil {
 			return id, err
 		}
+		*into = strings.TrimSpace(*into) // the keyboards of phones add a space
 	}
 	switch {
 	case kind != "" && kind != "m.id.user" && kind != "m.id.thirdparty":

@@ -33,7 +33,7 @@ func newAdministered(t *testing.T, change func(*hs.Options)) (*homeserver, strin
 	require.NoError(t, err)
 	made, err := server.EnsureAdmin(t.Context(), hs.Credentials{Localpart: "root", Password: "toor"})
 	require.NoError(t, err)
-	require.True(t, made)
+	require.Equal(t, hs.AdminMade, made)
 	h := &homeserver{Server: httptest.NewServer(server), store: storage.Tokens}
 	t.Cleanup(func() {
 		server.Close()

@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-uia/uia"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/register"
 )
 
 // The auth types that the hints know how to complete.
@@ -31,10 +32,23 @@ type config struct {
 	options    hs.Options
 }
 
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+// parseFlags reads the command line. The error is flag.ErrHelp, with the help written to
+// stderr, or a usageError.
 func parseFlags(args []string, stderr io.Writer) (config, error) {
+	c, err := readFlags(args, stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		err = usageError{err}
+	}
+	return c, err
+}
+
+func readFlags(args []string, stderr io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("homeserver", flag.ContinueOnError)
-	fs.SetOutput(stderr)
+	fs.SetOutput(io.Discard) // an error is told once, and without the help
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:8008", "serve HTTP at this `address`")
 	fs.StringVar(&c.db, "db", "homeserver.db",
 		"keep everything in this `database`: the file of a SQLite database, a PostgreSQL URL (postgres://...), or \"memory\"")
@@ -44,7 +58,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.options.InviteURL, "invite", "",
 		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}")
 	fs.StringVar(&c.audit, "audit", "", "append a line of JSON for each event to this `file`, instead of writing it with the log")
-	fs.Func("admin", "make this account of a server admin, `USER[:PASSWORD]`; a password is made up and printed if none is given",
+	fs.Func("admin", "make this account, or make it a server admin's if it is there, `USER[:PASSWORD]`; a password is made up and printed if none is given",
 		func(s string) (err error) {
 			c.admin, c.generated, err = parseAdmin(s)
 			return err
@@ -57,10 +71,19 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	})
 	fs.Func("flow", "a way to register: comma-separated auth `types`; can be repeated (default "+typeToken+","+typeDummy+")",
 		func(s string) error {
-			c.options.Flows = append(c.options.Flows, strings.Split(s, ","))
+			var flow uia.Flow
+			for stage := range strings.SplitSeq(s, ",") {
+				flow = append(flow, strings.TrimSpace(stage))
+			}
+			c.options.Flows = append(c.options.Flows, flow)
 			return nil
 		})
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(stderr, "Homeserver is a Matrix homeserver for experiments with registration. Its flags:")
+		fs.SetOutput(stderr)
+		fs.PrintDefaults()
+		return c, err
+	} else if err != nil {
 		return c, err
 	}
 	if fs.NArg() > 0 {
@@ -68,6 +91,12 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	if link := c.options.InviteURL; link != "" && !strings.Contains(link, "{token}") {
 		return c, fmt.Errorf("-invite %q has no {token}", link)
+	}
+	if !hs.ValidServerName(c.options.ServerName) {
+		return c, fmt.Errorf("-server-name %q is no host name or address, perhaps with a port", c.options.ServerName)
+	}
+	if name := c.admin.Localpart; name != "" && !hs.ValidLocalpart(name, c.options.ServerName) {
+		return c, fmt.Errorf("-admin %q cannot be the name of a user", name)
 	}
 	if *failures < 0 {
 		return c, fmt.Errorf("-failures %d is negative", *failures)
@@ -91,6 +120,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 // parseAdmin reads USER[:PASSWORD].
 func parseAdmin(s string) (c hs.Credentials, generated bool, err error) {
 	user, password, given := strings.Cut(s, ":")
+	user = register.CanonicalLocalpart(user)
 	if user == "" || given && password == "" {
 		return c, false, errors.New("a user is needed, and a password if there is a colon")
 	}
@@ -102,7 +132,7 @@ func parseAdmin(s string) (c hs.Credentials, generated bool, err error) {
 
 // parseToken reads VALUE[:uses].
 func parseToken(s string) (uia.Token, error) {
-	value, uses, limited := strings.Cut(s, ":")
+	value, uses, limited := strings.Cut(strings.TrimSpace(s), ":")
 	if !uia.ValidTokenValue(value) {
 		return uia.Token{}, fmt.Errorf("a token consists of 1 to %d of A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength)
 	}
@@ -110,7 +140,7 @@ func parseToken(s string) (uia.Token, error) {
 		return newToken(value, nil), nil
 	}
 	n, err := strconv.ParseInt(uses, 10, 64)
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n > uia.MaxUses {
 		return uia.Token{}, fmt.Errorf("%q is not a number of uses", uses)
 	}
 	return newToken(value, &n), nil

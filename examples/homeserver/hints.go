@@ -103,7 +103,8 @@ func (t listedToken) describe() string {
 
 // curlPair returns two commands that register an account in the first flow they
 // can complete: the first opens a session, and completes the first stage if there
-// are two; the second completes the last one. It returns none if there is no such
+// are two; the second completes the last one. Where the first is given no session, it
+// shows what it is given, and there is no second. It returns none if there is no such
 // flow.
 func (h *hints) curlPair(base, token string) []string {
 	i := slices.IndexFunc(h.flows, func(f uia.Flow) bool {
@@ -126,11 +127,11 @@ func (h *hints) curlPair(base, token string) []string {
 	if len(flow) == 2 {
 		body["auth"] = auth(flow[0])
 	}
-	first := `SESSION=$(` + curl + quote(body) + ` | sed 's/.*"session":"\([^"]*\)".*/\1/')`
+	first := `ANSWER=$(` + curl + quote(body) + `); SESSION=$(echo "$ANSWER" | sed -n 's/.*"session":"\([^"]*\)".*/\1/p'); [ "$SESSION" ] || echo "$ANSWER"`
 	last := auth(flow[len(flow)-1])
 	last["session"] = "SESSION"
 	body["auth"] = last
-	second := curl + strings.Replace(quote(body), `"session":"SESSION"`, `"session":"'$SESSION'"`, 1)
+	second := `[ -z "$SESSION" ] || ` + curl + strings.Replace(quote(body), `"session":"SESSION"`, `"session":"'$SESSION'"`, 1)
 	return []string{first, second}
 }
 

@@ -29,11 +29,20 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "homeserver:", err)
-		os.Exit(1)
+	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+}
+
+// exitCode says what has gone wrong: 2 stands for a mistake on the command line.
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
 	}
+	fmt.Fprintln(stderr, "homeserver:", err)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		fmt.Fprintln(stderr, "homeserver -h shows the flags.")
+		return 2
+	}
+	return 1
 }
 
 // run serves until ctx ends.
@@ -42,6 +51,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// First, because nothing of what follows is to be there after a start that fails: a
+	// token, or an admin whose password nobody has seen.
+	listener, err := net.Listen("tcp", conf.listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	storage, err := hs.Open(ctx, conf.db)
 	if err != nil {
 		return err
@@ -65,16 +81,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	adminLine, err := makeAdmin(ctx, server, conf)
-	if err != nil {
+	hints.print(stdout, baseURL(listener.Addr()))
+	if err := makeAdmin(ctx, server, conf, stdout); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", conf.listen)
-	if err != nil {
-		return err
-	}
-	hints.print(stdout, "http://"+listener.Addr().String())
-	fmt.Fprint(stdout, adminLine)
 
 	maintained := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
@@ -108,23 +118,48 @@ func openAudit(conf config) (auditLog, error) {
 	return auditLog{slog.New(slog.NewJSONHandler(file, nil)), file}, nil
 }
 
-// makeAdmin makes the account of the server admin that is asked for, and returns
-// what to print about it.
-func makeAdmin(ctx context.Context, server *hs.Server, conf config) (string, error) {
-	if conf.admin.Localpart == "" {
-		return "", nil
+// baseURL is where a browser on this machine finds the server: one that listens at all
+// addresses listens at localhost too.
+func baseURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
 	}
-	made, err := server.EnsureAdmin(ctx, conf.admin)
-	line := "admin       " + conf.admin.Localpart
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// makeAdmin makes the account of the server admin that is asked for, and prints what
+// there is to know about it: a password that was made up before the account is made, so
+// that it is not lost whatever happens then.
+func makeAdmin(ctx context.Context, server *hs.Server, conf config, stdout io.Writer) error {
+	name := conf.admin.Localpart
+	if name == "" {
+		return nil
+	}
+	known, err := server.HasUser(ctx, name)
+	if err != nil {
+		return err
+	}
+	line := "admin       " + name
 	switch {
-	case err != nil:
-		return "", err
-	case !made:
-		line += " (was there already, with the password it has)"
-	case conf.generated:
-		line += " with the password " + conf.admin.Password
+	case !known && conf.generated:
+		fmt.Fprintln(stdout, line+" with the password "+conf.admin.Password)
+	case !known:
+		fmt.Fprintln(stdout, line)
 	}
-	return line + "\n", nil
+	// What has been printed is made, also if the program is being stopped.
+	switch found, err := server.EnsureAdmin(context.WithoutCancel(ctx), conf.admin); {
+	case err != nil:
+		return err
+	case found == hs.AdminThere:
+		fmt.Fprintln(stdout, line+" (was there already, with the password it has)")
+	case found == hs.AdminPromoted:
+		fmt.Fprintln(stdout, line+" (was there already, with the password it has, and is a server admin from now on)")
+	}
+	return nil
 }
 
 // serve answers requests until ctx ends, and then lets those under way finish.

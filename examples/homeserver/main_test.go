@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,6 +135,87 @@ func TestTokenThatExists(t *testing.T) {
 			require.Equal(t, "token       twice (2 use(s), none left; it was there already and is left as it is)", lines[2])
 			require.Equal(t, "register    with a new token: none of these is valid", lines[3])
 		})
+	}
+}
+
+// The commands of a hint that is out of date show what the server says, and nothing of
+// the shell's.
+func TestPrintedCommandsForANameThatIsTaken(t *testing.T) {
+	needTools(t)
+	for _, flow := range []string{"m.login.registration_token", "m.login.registration_token,m.login.dummy", "m.login.dummy"} {
+		lines, _ := start(t, 6, "-flow", flow, "-db", "memory", "-token", "abcd")
+		commands := lines[len(lines)-2:]
+		runCommands(t, commands)
+		out, err := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Join(commands, "\n")).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), `"errcode":"M_USER_IN_USE"`)
+		require.Equal(t, 1, strings.Count(string(out), "errcode"), "%s", out)
+	}
+}
+
+// What is printed can be opened in a browser.
+func TestPrintedAddress(t *testing.T) {
+	for listen, want := range map[string]string{
+		":0": "http://localhost:", "0.0.0.0:0": "http://localhost:", "[::]:0": "http://localhost:", "127.0.0.1:0": "http://127.0.0.1:",
+	} {
+		lines, stop := start(t, 6, "-db", "memory", "-listen", listen)
+		address := strings.Fields(lines[0])[1]
+		require.Contains(t, address, want)
+		require.NotContains(t, address, want+"0")
+		req, err := http.NewRequestWithContext(t.Context(), "GET", address, nil)
+		require.NoError(t, err)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		page, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, 200, res.StatusCode)
+		require.Equal(t, "text/plain; charset=utf-8", res.Header.Get("Content-Type"))
+		require.Contains(t, string(page), "This is localhost, a Matrix homeserver")
+		stop()
+	}
+}
+
+// A start that fails leaves nothing behind.
+func TestNothingIsMadeByAStartThatFails(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	taken := listener.Addr().String()
+	db := filepath.Join(t.TempDir(), "homeserver.db")
+	for _, args := range [][]string{
+		{"-listen", taken}, {"-listen", "nowhere at all"}, {"-admin", "not a name"}, {"-server-name", "not a name"}, {"-flow", "m.login.unheard_of"},
+		{"-audit", "/nowhere/at/all"},
+	} {
+		var out strings.Builder
+		err := run(t.Context(), append([]string{"-db", db, "-admin", "root", "-token", "abcd", "-listen", "127.0.0.1:0"}, args...), &out, io.Discard)
+		require.Error(t, err, "%q", args)
+		require.Empty(t, out.String(), "%q", args)
+	}
+	lines, _ := start(t, 7, "-db", db, "-admin", "root", "-token", "abcd")
+	require.Equal(t, "token       abcd (any number of uses)", lines[2])
+	require.Contains(t, lines[6], "admin       root with the password ")
+}
+
+func TestExitCodes(t *testing.T) {
+	for code, list := range map[int][][]string{
+		0: {{"-h"}, {"--help"}},
+		2: {{"-no-such-flag"}, {"argument"}, {"-token", "not a token"}, {"-failures", "many"}, {"-server-name", "bad name"}, {"-server-name", ""},
+			{"-admin", "not a name"}, {"-admin", ""}, {"-token", "x:9007199254740992"}},
+		1: {{"-listen", "nowhere at all"}, {"-db", "no such folder/homeserver.db"}, {"-db", "floppy://a"}, {"-flow", "m.login.unheard_of"}},
+	} {
+		for _, args := range list {
+			var stdout, stderr strings.Builder
+			err := run(t.Context(), append([]string{"-db", "memory", "-listen", "127.0.0.1:0"}, args...), &stdout, &stderr)
+			require.Equal(t, code, exitCode(err, &stderr), "%q: %s", args, stderr.String())
+			require.Empty(t, stdout.String())
+			if code == 0 {
+				require.Contains(t, stderr.String(), "-registration-shared-secret")
+				continue
+			}
+			require.Equal(t, 1, strings.Count(stderr.String(), "homeserver: "), "said once: %s", stderr.String())
+			require.NotContains(t, stderr.String(), "-registration-shared-secret", "and not below the help")
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package hs
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -49,23 +48,6 @@ type DeviceKeys struct {
 	OneTime  map[string]json.RawMessage `json:"one_time,omitempty"` // by "algorithm:id"
 }
 
-// SigningKeys are the cross-signing keys of a user, as uploaded; nil means none.
-type SigningKeys struct {
-	Master json.RawMessage `json:"master_key,omitempty"`
-	Self   json.RawMessage `json:"self_signing_key,omitempty"`
-	User   json.RawMessage `json:"user_signing_key,omitempty"`
-}
-
-// with returns k with those keys replaced that are not nil in keys.
-func (k SigningKeys) with(keys SigningKeys) SigningKeys {
-	for _, key := range []struct{ old, next *json.RawMessage }{{&k.Master, &keys.Master}, {&k.Self, &keys.Self}, {&k.User, &keys.User}} {
-		if *key.next != nil && string(*key.next) != "null" {
-			*key.old = bytes.Clone(*key.next)
-		}
-	}
-	return k
-}
-
 // Accounts keeps users and devices. What is passed in or returned is not
 // aliased. Times are kept to the millisecond, in UTC. Every method is atomic, and
 // joins the transaction that ctx carries if there is one.
@@ -85,6 +67,13 @@ type Accounts interface {
 	// ErrNotFound.
 	SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
 
+	// AddSigningKeys is SetSigningKeys if k.admits the keys, k being those that the
+	// user has, and otherwise ErrTaken.
+	AddSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error
+
+	// SetAdmin makes a user a server admin. An unknown one is ErrNotFound.
+	SetAdmin(ctx context.Context, localpart string) error
+
 	// Users returns at most limit users in the order of their localparts, without the
 	// first offset of them, whose localpart contains a text; "" is in all. The total
 	// counts them all.
@@ -100,6 +89,9 @@ type Accounts interface {
 
 	// Devices returns the devices of a user by ID, none for an unknown one.
 	Devices(ctx context.Context, localpart string) ([]Device, error)
+
+	// RenameDevice gives a device another name. An unknown one is ErrNotFound.
+	RenameDevice(ctx context.Context, localpart, id, name string) error
 
 	// DeleteDevice deletes a device. An unknown one is ErrNotFound.
 	DeleteDevice(ctx context.Context, localpart, id string) error

@@ -2,6 +2,7 @@ package hs
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,6 +58,35 @@ func testAccounts(t *testing.T, open func(*testing.T) Accounts) {
 		got, err := a.User(ctx, "alice")
 		require.NoError(t, err)
 		require.Equal(t, want, got)
+
+		require.ErrorIs(t, a.AddSigningKeys(ctx, "nobody", SigningKeys{}), ErrNotFound)
+		require.ErrorIs(t, a.AddSigningKeys(ctx, "alice", SigningKeys{Master: json.RawMessage(`{"a":2}`)}), ErrTaken)
+		require.NoError(t, a.AddSigningKeys(ctx, "alice", SigningKeys{Master: json.RawMessage(`{"a":1}`), Self: json.RawMessage(`null`)}))
+		require.ErrorIs(t, a.SetAdmin(ctx, "nobody"), ErrNotFound)
+		require.NoError(t, a.SetAdmin(ctx, "alice"))
+		want.Admin = true
+		got, err = a.User(ctx, "alice")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
+	t.Run("of several first signing keys one is added", func(t *testing.T) {
+		a, ctx := open(t), t.Context()
+		_, err := a.CreateUser(ctx, User{Localpart: "alice", Created: made})
+		require.NoError(t, err)
+		var added atomic.Int64
+		var all sync.WaitGroup
+		for i := range 16 {
+			all.Go(func() {
+				err := a.AddSigningKeys(ctx, "alice", SigningKeys{Master: json.RawMessage(fmt.Sprintf(`{"a":%d}`, i))})
+				if err == nil {
+					added.Add(1)
+				} else {
+					assert.ErrorIs(t, err, ErrTaken)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 1, added.Load())
 	})
 	t.Run("lists of users", func(t *testing.T) {
 		a, ctx := open(t), t.Context()

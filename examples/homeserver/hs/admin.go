@@ -35,7 +35,9 @@ func (s *Server) routeAdmin(opts Options) error {
 	s.router.add("", admin.Path, tokens)
 	s.router.add("", admin.Path+"/", tokens)
 	s.router.add("GET", "/_synapse/admin/v1/server_version", s.handle(s.serverVersion))
-	s.router.add("GET", "/_synapse/admin/v2/users", s.handle(s.users))
+	for _, v := range []string{"v2", "v3"} {
+		s.router.add("GET", "/_synapse/admin/"+v+"/users", s.handle(s.users))
+	}
 	// The counters say nothing about any one user or token. Behind a proxy that leads
 	// the world here, do not forward this path all the same.
 	s.router.add("GET", "/metrics", s.metrics.handler())
@@ -120,25 +122,47 @@ func (s *Server) users(r *http.Request) (any, error) {
 // Credentials are a localpart and a password.
 type Credentials struct{ Localpart, Password string }
 
-// EnsureAdmin makes the account of a server admin, and reports whether it did: one
-// that is there already is left as it is. It fails if that is not an admin's.
-func (s *Server) EnsureAdmin(ctx context.Context, c Credentials) (made bool, err error) {
-	if !validLocalpart(c.Localpart, s.name) {
-		return false, fmt.Errorf("hs: %q cannot be the name of a user", c.Localpart)
+// HasUser reports whether there is a user of this localpart.
+func (s *Server) HasUser(ctx context.Context, localpart string) (bool, error) {
+	_, err := s.accounts.User(ctx, localpart)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Ensured is what [Server.EnsureAdmin] has found or done.
+type Ensured int
+
+// What can come of EnsureAdmin.
+const (
+	AdminMade     Ensured = iota + 1 // the account was made
+	AdminThere                       // it was there, and a server admin's
+	AdminPromoted                    // it was there, and is a server admin's now
+)
+
+// EnsureAdmin sees to it that there is an account of this name, and that it is a server
+// admin's. One that is there already keeps its password.
+func (s *Server) EnsureAdmin(ctx context.Context, c Credentials) (Ensured, error) {
+	if !ValidLocalpart(c.Localpart, s.name) {
+		return 0, fmt.Errorf("hs: %q cannot be the name of a user", c.Localpart)
+	}
+	if err := checkPassword(c.Password); err != nil {
+		return 0, err
 	}
 	hash, err := s.passwords.hash(ctx, c.Password)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	_, err = s.accounts.CreateUser(ctx, User{Localpart: c.Localpart, PasswordHash: hash, Admin: true, Created: time.Now()})
 	if !errors.Is(err, ErrTaken) {
-		return err == nil, err
+		return AdminMade, err
 	}
 	user, err := s.accounts.User(ctx, c.Localpart)
-	if err == nil && !user.Admin {
-		err = fmt.Errorf("hs: the user %s is no server admin", c.Localpart)
+	if err != nil || user.Admin {
+		return AdminThere, err
 	}
-	return false, err
+	return AdminPromoted, s.accounts.SetAdmin(ctx, c.Localpart)
 }
 
 // drawQR draws the QR code of a link.

@@ -1,6 +1,32 @@
 package hs
 
-import "net/http"
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/matrix-org/gomatrixserverlib/spec"
+
+	"github.com/matrix-uia/uia"
+)
+
+// welcome is for a person who opens the address in a browser.
+func (s *Server) welcome(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	fmt.Fprintf(w, `This is %s, a Matrix homeserver for experiments with registration.
+It has no rooms. To register or to log in, give this address to a Matrix client.
+`, s.name)
+}
+
+// profile is what web interfaces for administrators show of whoever has logged in.
+func (s *Server) profile(r *http.Request, _ Device) (any, error) {
+	user, err := s.findUser(r.Context(), r.PathValue("user"))
+	if errors.Is(err, ErrNotFound) {
+		return nil, uia.NewError(http.StatusNotFound, spec.NotFound("There is no such user here"))
+	}
+	return map[string]string{"displayname": user.Localpart}, err
+}
 
 // versions lists the old versions too: some clients refuse a server that names
 // only recent ones.
@@ -24,9 +50,9 @@ func (s *Server) wellKnown(r *http.Request) (any, error) {
 }
 
 func (s *Server) capabilities(*http.Request, Device) (any, error) {
-	disabled := map[string]bool{"enabled": false}
+	enabled, disabled := map[string]bool{"enabled": true}, map[string]bool{"enabled": false}
 	return map[string]any{"capabilities": map[string]any{
-		"m.change_password": disabled,
+		"m.change_password": enabled,
 		"m.set_displayname": disabled,
 		"m.set_avatar_url":  disabled,
 		"m.3pid_changes":    disabled,

@@ -44,8 +44,8 @@ func (s *Server) handleAs(a func(*http.Request, Device) (any, error)) http.Handl
 
 // caller returns the device that the request's access token belongs to.
 func (s *Server) caller(r *http.Request) (Device, error) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") {
 		token = r.URL.Query().Get("access_token")
 	}
 	if token == "" {
@@ -58,12 +58,10 @@ func (s *Server) caller(r *http.Request) (Device, error) {
 	return device, err
 }
 
-// writeError writes err, and logs what the client is not told.
+// writeError writes err, and logs what the client is not told, unless the client has
+// hung up.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if status, _, _ := uia.Answer(err); status >= 500 {
-		s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-	}
-	uia.WriteError(w, err)
+	s.engine.WriteError(w, r, err)
 }
 
 func tooLarge(message string) error {

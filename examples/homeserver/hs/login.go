@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/stages"
 )
 
 // session is what a client gets that has registered or logged in.
@@ -54,23 +55,31 @@ func (s *Server) login(r *http.Request) (any, error) {
 	if name == "" || req.Password == "" {
 		return nil, uia.NewError(http.StatusBadRequest, spec.MissingParam("A user and a password are needed"))
 	}
-	user, err := s.checkPassword(r, name, req.Password)
+	device := Device{ID: req.DeviceID, Name: req.DeviceName}
+	if err := errors.Join(checkDevice(device), checkPassword(req.Password)); err != nil {
+		return nil, err // before it costs a hash
+	}
+	user, err := s.authenticate(r, name, req.Password)
 	if err != nil {
 		return nil, err
 	}
-	return s.openDevice(r.Context(), Device{Localpart: user.Localpart, ID: req.DeviceID, Name: req.DeviceName})
+	device.Localpart = user.Localpart
+	return s.openDevice(r.Context(), device)
 }
 
-// checkPassword returns the user of this name, a localpart or a whole user ID,
+// authenticate returns the user of this name, a localpart or a whole user ID,
 // if the password is right. A wrong one draws on the same budget as a wrong
 // registration token.
-func (s *Server) checkPassword(r *http.Request, name, password string) (User, error) {
+func (s *Server) authenticate(r *http.Request, name, password string) (User, error) {
 	ctx := r.Context()
 	settle := func(failed bool) {}
 	if s.limiter != nil {
 		var err error
 		if settle, err = s.limiter.Charge(ctx, s.client(r)); err != nil {
-			return User{}, limitError(err)
+			if _, spent := errors.AsType[*uia.LimitError](err); spent {
+				s.observe(ctx, uia.Event{Kind: uia.EventLimitHit, Client: s.client(r)})
+			}
+			return User{}, err
 		}
 	}
 	defer settle(false)
@@ -80,19 +89,18 @@ func (s *Server) checkPassword(r *http.Request, name, password string) (User, er
 	}
 	if user.Localpart == "" {
 		settle(true)
+		s.guessed(r, "login", stages.PasswordType)
 		return User{}, uia.NewError(http.StatusForbidden, spec.Forbidden("Invalid username or password"))
 	}
 	return user, nil
 }
 
-// limitError makes the answer for a budget that is spent.
-func limitError(err error) error {
-	limit, ok := errors.AsType[*uia.LimitError](err)
-	if !ok {
-		return err
-	}
-	return &uia.Error{Status: http.StatusTooManyRequests, RetryAfter: limit.RetryAfter,
-		MatrixError: spec.MatrixError{ErrCode: spec.ErrorLimitExceeded, Err: "Too many failed attempts"}}
+// guessed tells the audit log and the metrics of a wrong guess that the engine does not
+// see.
+func (s *Server) guessed(r *http.Request, operation, stage string) {
+	s.observe(r.Context(), uia.Event{
+		Kind: uia.EventStageFailed, Operation: operation, Stage: stage, Client: s.client(r), ErrCode: spec.ErrorForbidden,
+	})
 }
 
 // findUser returns the user of this name, a localpart or a whole user ID.
@@ -107,19 +115,9 @@ func (s *Server) findUser(ctx context.Context, name string) (User, error) {
 	return s.accounts.User(ctx, name)
 }
 
-// checkDevice refuses a device that a client has described badly.
-func checkDevice(d Device) error {
-	if len(d.ID) > maxDeviceText || len(d.Name) > maxDeviceText || !isText(d.ID+d.Name) {
-		return uia.NewError(http.StatusBadRequest, spec.InvalidParam("The device's ID or name is too long, or not text"))
-	}
-	return nil
-}
-
-// openDevice logs a device in. An empty ID is made up.
+// openDevice logs a device in, which checkDevice has found good. An empty ID is made
+// up.
 func (s *Server) openDevice(ctx context.Context, d Device) (session, error) {
-	if err := checkDevice(d); err != nil {
-		return session{}, err
-	}
 	if d.ID == "" {
 		d.ID = newDeviceID()
 	}

@@ -72,6 +72,23 @@ func (m *memoryAccounts) SetSigningKeys(ctx context.Context, localpart string, k
 	return m.change(localpart, func(u *User) { u.SigningKeys = u.SigningKeys.with(keys) })
 }
 
+func (m *memoryAccounts) AddSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	admitted := false
+	err := m.change(localpart, func(u *User) {
+		if admitted = u.SigningKeys.admits(keys); admitted {
+			u.SigningKeys = u.SigningKeys.with(keys)
+		}
+	})
+	if err == nil && !admitted {
+		err = ErrTaken
+	}
+	return err
+}
+
+func (m *memoryAccounts) SetAdmin(ctx context.Context, localpart string) error {
+	return m.change(localpart, func(u *User) { u.Admin = true })
+}
+
 func (m *memoryAccounts) change(localpart string, change func(*User)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,6 +159,18 @@ func (m *memoryAccounts) Devices(ctx context.Context, localpart string) ([]Devic
 	}
 	slices.SortFunc(all, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
+}
+
+func (m *memoryAccounts) RenameDevice(ctx context.Context, localpart, id, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.byUser[localpart][id]
+	if !ok {
+		return ErrNotFound
+	}
+	d.Name = name
+	m.byUser[localpart][id] = d
+	return nil
 }
 
 func (m *memoryAccounts) DeleteDevice(ctx context.Context, localpart, id string) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
@@ -36,7 +35,7 @@ func (s *Server) reauthOperations() []uia.Operation {
 			Describe: func(s *uia.Session) string { return "sign " + s.Subject + " out on several devices" },
 		},
 		{
-			Name: opChangePassword, Flows: password, Remember: []string{"new_password", "logout_devices"}, Check: fields[changePassword],
+			Name: opChangePassword, Flows: password, Remember: []string{"new_password", "logout_devices"}, Check: checkNewPassword,
 			Describe: func(s *uia.Session) string { return "change the password of " + s.Subject },
 		},
 		{
@@ -48,6 +47,15 @@ func (s *Server) reauthOperations() []uia.Operation {
 			Describe: func(s *uia.Session) string { return "replace the keys that sign the devices of " + s.Subject },
 		},
 	}
+}
+
+// checkNewPassword refuses before authentication what could not be a password.
+func checkNewPassword(_ context.Context, s *uia.Session) error {
+	p, err := parameters[changePassword](s)
+	if err != nil {
+		return err
+	}
+	return checkPassword(p.NewPassword)
 }
 
 // fields checks that the parameters have the types that T says.
@@ -82,10 +90,7 @@ func (s *Server) passwordStage() uia.Stage {
 // verifyUser returns the user of this name, a localpart or a whole user ID, if the
 // password is right, and otherwise the zero User.
 func (s *Server) verifyUser(ctx context.Context, name, password string) (User, error) {
-	user, err := s.findUser(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		user, err = s.findUser(ctx, strings.ToLower(name)) // phones capitalise the first letter
-	}
+	user, err := s.typedUser(ctx, name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
@@ -96,8 +101,9 @@ func (s *Server) verifyUser(ctx context.Context, name, password string) (User, e
 	return user, nil
 }
 
-// guarded serves an operation for the user whose access token the request has.
-func (s *Server) guarded(operation string, run func(context.Context, Device, *uia.Session) error) http.HandlerFunc {
+// guarded serves an operation for the user whose access token the request has, and
+// answers with body when it is done; nil is {}.
+func (s *Server) guarded(operation string, body any, run func(context.Context, Device, *uia.Session) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller, err := s.caller(r)
 		if err != nil {
@@ -106,7 +112,7 @@ func (s *Server) guarded(operation string, run func(context.Context, Device, *ui
 		}
 		c := uia.Caller{Operation: operation, Subject: s.userID(caller.Localpart), Target: r.PathValue("device")}
 		s.engine.Serve(w, r, c, func(ctx context.Context, session *uia.Session) (uia.Effect, error) {
-			return uia.Effect{UserID: session.Subject}, run(ctx, caller, session)
+			return uia.Effect{UserID: session.Subject, Body: body}, run(ctx, caller, session)
 		})
 	}
 }
@@ -181,38 +187,6 @@ func (s *Server) deactivate(ctx context.Context, caller Device, _ *uia.Session) 
 	return errors.Join(s.accounts.SetPassword(ctx, caller.Localpart, ""), s.accounts.DeleteAllDevices(ctx, caller.Localpart))
 }
 
-func (s *Server) uploadSigningKeys(ctx context.Context, caller Device, session *uia.Session) error {
-	keys, err := parameters[SigningKeys](session)
-	if err != nil {
-		return err
-	}
-	return s.accounts.SetSigningKeys(ctx, caller.Localpart, keys)
-}
-
-// device is a device as its owner sees it.
-type device struct {
-	ID   string `json:"device_id"`
-	Name string `json:"display_name,omitempty"`
-}
-
-func (s *Server) listDevices(r *http.Request, caller Device) (any, error) {
-	all, err := s.accounts.Devices(r.Context(), caller.Localpart)
-	list := make([]device, len(all))
-	for i, d := range all {
-		list[i] = device{d.ID, d.Name}
-	}
-	return map[string]any{"devices": list}, err
-}
-
-func (s *Server) getDevice(r *http.Request, caller Device) (any, error) {
-	all, err := s.accounts.Devices(r.Context(), caller.Localpart)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range all {
-		if d.ID == r.PathValue("device") {
-			return device{d.ID, d.Name}, nil
-		}
-	}
-	return nil, uia.NewError(http.StatusNotFound, spec.NotFound("There is no such device"))
-}
+// unbound is the answer to a deactivation: there were no addresses to be removed from
+// an identity server. Some clients cannot read the answer without it.
+var unbound = map[string]string{"id_server_unbind_result": "success"}

@@ -84,6 +84,9 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	if opts.ServerName == "" || opts.Storage == nil {
 		return nil, errors.New("hs: Options needs ServerName and Storage")
 	}
+	if !ValidServerName(opts.ServerName) {
+		return nil, fmt.Errorf("hs: a server cannot be called %q", opts.ServerName)
+	}
 	s := &Server{
 		name:      opts.ServerName,
 		baseURL:   opts.BaseURL,
@@ -191,6 +194,7 @@ func (s *Server) newEngine(opts Options) error {
 func (s *Server) route(tokens uia.TokenStore) error {
 	s.router = newRouter()
 	add := func(method, path string, h http.Handler) { s.router.add(method, path, h) }
+	add("GET", "/{$}", http.HandlerFunc(s.welcome))
 	add("GET", "/_matrix/client/versions", s.handle(s.versions))
 	add("GET", "/.well-known/matrix/client", s.handle(s.wellKnown))
 
@@ -222,11 +226,13 @@ func (s *Server) route(tokens uia.TokenStore) error {
 		add("", v+"/auth/{type}/fallback/web", s.pages)
 		add("GET", v+"/devices", s.handleAs(s.listDevices))
 		add("GET", v+"/devices/{device}", s.handleAs(s.getDevice))
-		add("DELETE", v+"/devices/{device}", s.guarded(opDeleteDevice, s.deleteDevice))
-		add("POST", v+"/delete_devices", s.guarded(opDeleteDevices, s.deleteDevices))
-		add("POST", v+"/account/password", s.guarded(opChangePassword, s.changePassword))
-		add("POST", v+"/account/deactivate", s.guarded(opDeactivate, s.deactivate))
-		add("POST", v+"/keys/device_signing/upload", s.guarded(opSigningKeys, s.uploadSigningKeys))
+		add("PUT", v+"/devices/{device}", s.handleAs(s.putDevice))
+		add("DELETE", v+"/devices/{device}", s.guarded(opDeleteDevice, nil, s.deleteDevice))
+		add("POST", v+"/delete_devices", s.guarded(opDeleteDevices, nil, s.deleteDevices))
+		add("POST", v+"/account/password", s.guarded(opChangePassword, nil, s.changePassword))
+		add("POST", v+"/account/deactivate", s.guarded(opDeactivate, unbound, s.deactivate))
+		add("POST", v+"/keys/device_signing/upload", s.uploadSigningKeys())
+		add("GET", v+"/profile/{user}", s.handleAs(s.profile))
 	}
 	if s.shared != nil {
 		add("GET", "/_synapse/admin/v1/register", s.handle(s.secretNonce))

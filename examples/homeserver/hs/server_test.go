@@ -60,6 +60,8 @@ var surface = map[string]string{
 	"/_synapse/admin/v1/register":                                     "GET POST",
 	"/_synapse/admin/v1/server_version":                               "GET",
 	"/_synapse/admin/v2/users":                                        "GET",
+	"/_synapse/admin/v3/users":                                        "GET",
+	"/_matrix/client/V/profile/x":                                     "GET",
 	"/_matrix/client/V/login":                                         "GET POST",
 	"/_matrix/client/V/logout":                                        "POST",
 	"/_matrix/client/V/logout/all":                                    "POST",
@@ -73,7 +75,7 @@ var surface = map[string]string{
 	"/_matrix/client/V/keys/upload":                                   "POST",
 	"/_matrix/client/V/keys/query":                                    "POST",
 	"/_matrix/client/V/devices":                                       "GET",
-	"/_matrix/client/V/devices/x":                                     "GET DELETE",
+	"/_matrix/client/V/devices/x":                                     "GET PUT DELETE",
 	"/_matrix/client/V/delete_devices":                                "POST",
 	"/_matrix/client/V/account/password":                              "POST",
 	"/_matrix/client/V/account/deactivate":                            "POST",
@@ -116,8 +118,8 @@ func TestSurface(t *testing.T) {
 			requireCORS(t, header)
 		}
 	}
-	for _, path := range []string{"/", "/_matrix", "/_matrix/client/v3/rooms", "/_matrix/client/v3//login", "/_matrix/client/v3/login/",
-		"/_matrix/client/v3/./login", "/_matrix/client/v1/login", "/_matrix/client/v3/profile/@alice:example.org", "/favicon.ico",
+	for _, path := range []string{"/_matrix", "/_matrix/client/v3/rooms", "/_matrix/client/v3//login", "/_matrix/client/v3/login/",
+		"/_matrix/client/v3/./login", "/_matrix/client/v1/login", "/_matrix/client/v3/profile/@alice:example.org/displayname", "/favicon.ico",
 		"/_matrix/client/v3/pushrules/global/", "/_matrix/client/v3/user/a%2Fb/nothing"} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "BREW"} {
 			status, header, body := call(t, s, method, path, "", "")

@@ -18,6 +18,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/register"
 )
 
 // nonceTTL is how long a nonce of the shared-secret registration is good for.
@@ -128,11 +129,15 @@ func (s *Server) secretRegister(r *http.Request) (any, error) {
 	case req.Password == "":
 		return refuse(http.StatusBadRequest, spec.Unknown("Password must be specified"))
 	case !hmac.Equal(mac, s.shared.sign(req)):
+		s.guessed(r, "shared_secret_registration", "hmac")
 		return refuse(http.StatusForbidden, spec.Unknown("HMAC incorrect"))
 	}
-	localpart := strings.ToLower(req.Username)
-	if !validLocalpart(localpart, s.name) {
+	localpart := register.CanonicalLocalpart(req.Username)
+	if !ValidLocalpart(localpart, s.name) {
 		return refuse(http.StatusBadRequest, spec.InvalidUsername("The username is not a legal one"))
+	}
+	if err := checkPassword(req.Password); err != nil {
+		return nil, err
 	}
 	if !s.shared.use(req.Nonce) {
 		return refuse(http.StatusBadRequest, spec.Unknown("unrecognised nonce"))
@@ -158,10 +163,4 @@ func (s *Server) makeAccount(ctx context.Context, localpart, password string, ad
 		return err
 	})
 	return opened, err
-}
-
-// validLocalpart reports whether a new user of server may be called so.
-func validLocalpart(localpart, server string) bool {
-	const legal = "abcdefghijklmnopqrstuvwxyz0123456789._=-/+"
-	return localpart != "" && len("@"+localpart+":"+server) <= 255 && strings.Trim(localpart, legal) == ""
 }

@@ -121,12 +121,31 @@ func (a *sqlAccounts) SetPassword(ctx context.Context, localpart, hash string) e
 	})
 }
 
+func (a *sqlAccounts) SetAdmin(ctx context.Context, localpart string) error {
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		return updated(q.ExecContext(ctx, `UPDATE users SET admin = TRUE WHERE localpart = $1`, localpart))
+	})
+}
+
 func (a *sqlAccounts) SetSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return a.signingKeys(ctx, localpart, keys, func(SigningKeys) bool { return true })
+}
+
+func (a *sqlAccounts) AddSigningKeys(ctx context.Context, localpart string, keys SigningKeys) error {
+	return a.signingKeys(ctx, localpart, keys, func(have SigningKeys) bool { return have.admits(keys) })
+}
+
+// signingKeys sets keys if those that the user has allow it, and otherwise returns
+// ErrTaken.
+func (a *sqlAccounts) signingKeys(ctx context.Context, localpart string, keys SigningKeys, allowed func(have SigningKeys) bool) error {
 	return a.write(ctx, func(ctx context.Context, q querier) error {
 		// Writing the row first locks it; see AddKeys.
 		user, err := readUser(q.QueryRowContext(ctx, `UPDATE users SET signing_keys = signing_keys WHERE localpart = $1 RETURNING `+userColumns, localpart))
 		if err != nil {
 			return err
+		}
+		if !allowed(user.SigningKeys) {
+			return ErrTaken
 		}
 		merged, err := json.Marshal(user.SigningKeys.with(keys))
 		if err != nil {

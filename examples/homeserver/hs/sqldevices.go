@@ -76,20 +76,21 @@ func (a *sqlAccounts) Devices(ctx context.Context, localpart string) ([]Device, 
 	return all, err
 }
 
+func (a *sqlAccounts) RenameDevice(ctx context.Context, localpart, id, name string) error {
+	if !isText(localpart + id) {
+		return ErrNotFound
+	}
+	return a.write(ctx, func(ctx context.Context, q querier) error {
+		return updated(q.ExecContext(ctx, `UPDATE devices SET name = $1 WHERE localpart = $2 AND id = $3`, name, localpart, id))
+	})
+}
+
 func (a *sqlAccounts) DeleteDevice(ctx context.Context, localpart, id string) error {
 	if !isText(localpart + id) {
 		return ErrNotFound
 	}
 	return a.write(ctx, func(ctx context.Context, q querier) error {
-		res, err := q.ExecContext(ctx, `DELETE FROM devices WHERE localpart = $1 AND id = $2`, localpart, id)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		if err == nil && n == 0 {
-			err = ErrNotFound
-		}
-		return err
+		return updated(q.ExecContext(ctx, `DELETE FROM devices WHERE localpart = $1 AND id = $2`, localpart, id))
 	})
 }
 

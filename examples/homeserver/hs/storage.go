@@ -30,12 +30,13 @@ type Storage struct {
 // ("postgres://..."), or else the file of a SQLite database, which is made if
 // there is none.
 func Open(ctx context.Context, name string) (*Storage, error) {
-	scheme, _, isURL := strings.Cut(name, "://")
+	scheme, rest, isURL := strings.Cut(name, "://")
+	scheme = strings.ToLower(scheme)
 	switch {
 	case name == "memory":
 		return openMemory(), nil
 	case isURL && (scheme == "postgres" || scheme == "postgresql"):
-		return openPostgreSQL(ctx, name)
+		return openPostgreSQL(ctx, scheme+"://"+rest)
 	case isURL:
 		return nil, fmt.Errorf("hs: a database of the kind %q is not supported", scheme)
 	case name == "", strings.Contains(name, ":memory:"):

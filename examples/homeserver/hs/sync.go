@@ -31,7 +31,8 @@ func (s *Server) sync(r *http.Request, caller Device) (any, error) {
 		case <-r.Context().Done():
 		case <-s.closed:
 		}
-		if _, err := s.caller(r); err != nil { // logged out meanwhile
+		var err error
+		if caller, err = s.caller(r); err != nil { // logged out meanwhile
 			return nil, err
 		}
 	}
