@@ -44,8 +44,9 @@
 // db.SetMaxOpenConns(1) and connections that are never closed.
 //
 // SQLite has one writer at a time. Those of a Store queue in their order, so that
-// none of them starves; a transaction that the host began itself does not queue,
-// and must write before it reads or be begun with _txlock=immediate.
+// none of them starves. A transaction that the host began itself does not queue, and
+// must write before it reads or be begun with _txlock=immediate; a host that has a
+// queue of its own for its writes shares it with [Queue], and then need not.
 //
 // # PostgreSQL
 //

@@ -35,11 +35,11 @@ func (d Dialect) String() string {
 type Store struct {
 	db      *sql.DB
 	dialect Dialect
-	// writer is held by the one goroutine of this Store that writes to SQLite.
+	// queue gives its turn to the one goroutine of this Store that writes to SQLite.
 	// Without it writers poll for the database's lock in the driver's busy
 	// handler, which is not fair: p99 231 to 331 ms for 17 writers, against 16 ms
-	// when they queue here. A channel serves those who wait in their order.
-	writer   chan struct{}
+	// when they queue here.
+	queue    func(context.Context) (unlock func(), err error)
 	stmts    stmtCache
 	prepares bool
 }
@@ -67,12 +67,13 @@ var (
 // are made by [Store.Migrate].
 //
 // Make one Store for one database and share it: on SQLite its writers queue with
-// each other, but not with those of another Store.
+// each other, but not with those of another Store, nor with a host that does not share
+// its [Queue].
 func New(db *sql.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: no database handle")
 	}
-	s := &Store{db: db, dialect: dialect, writer: make(chan struct{}, 1), prepares: dialect == SQLite}
+	s := &Store{db: db, dialect: dialect, queue: inOrder(), prepares: dialect == SQLite}
 	for _, o := range options {
 		o(s)
 	}

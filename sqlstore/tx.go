@@ -3,8 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"time"
 )
 
 // txKey is the context key of a Store's transaction. It holds the Store, so that
@@ -128,34 +126,4 @@ func (s *Store) runTx(ctx context.Context, level sql.IsolationLevel, fn func(ctx
 		return err
 	}
 	return nil
-}
-
-// lockWait is how long a writer queues on SQLite before it gives up. It is there
-// for a host that calls the Store inside InTx with another context than the
-// transaction's, and would wait for itself.
-const lockWait = 15 * time.Second
-
-var errLockWait = errors.New("sqlstore: waited too long for this process's other SQLite transactions: " +
-	"is the store called inside InTx with another context than InTx gave?")
-
-// lock queues the writers of this process on SQLite.
-func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
-	if s.dialect != SQLite {
-		return func() {}, nil
-	}
-	select {
-	case s.writer <- struct{}{}:
-		return func() { <-s.writer }, nil
-	default:
-	}
-	timer := time.NewTimer(lockWait)
-	defer timer.Stop()
-	select {
-	case s.writer <- struct{}{}:
-		return func() { <-s.writer }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
-		return nil, errLockWait
-	}
 }
