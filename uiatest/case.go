@@ -158,7 +158,7 @@ var features = []string{
 
 // Areas returns the areas in the order in which they are run.
 func Areas() []string {
-	return []string{"uia", "token", "validity", "register", "kinds", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
+	return []string{"offers", "uia", "token", "validity", "register", "kinds", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
 }
 
 var load = sync.OnceValues(func() (*suite, error) { return parse(data) })

@@ -39,6 +39,7 @@ type expect struct {
 	JSON    any            `json:"json"`
 	Body    bodyExpect     `json:"body"`
 	Any     []expect       `json:"any"`
+	Served  bool           `json:"served"`
 }
 
 type bodyExpect struct {
@@ -58,6 +59,9 @@ func (e *expect) allows(status int) bool {
 func (e *expect) problems(a *answer) (out []string) {
 	if len(e.Status) > 0 && !slices.Contains(e.Status, a.status) {
 		out = append(out, fmt.Sprintf("status %d, expected %v", a.status, e.Status))
+	}
+	if e.Served && !a.served() {
+		out = append(out, fmt.Sprintf("status %d, as of an endpoint that is not there", a.status))
 	}
 	for name, want := range e.Headers {
 		var got any = absent{}
@@ -125,6 +129,18 @@ func (e *expect) alternatives(a *answer) []string {
 		return []string{fmt.Sprintf("status %d, expected %v", a.status, others)}
 	}
 	return []string{strings.Join(near, ", or else ")}
+}
+
+// served reports whether the answer is that of an endpoint that is there: one that is
+// not says so with M_UNRECOGNIZED, or is answered by something that knows no Matrix.
+func (a *answer) served() bool {
+	switch a.status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		object, _ := a.json.(map[string]any)
+		code, _ := object["errcode"].(string)
+		return code != "" && code != "M_UNRECOGNIZED"
+	}
+	return true
 }
 
 // absent stands for a member or header that is not there.

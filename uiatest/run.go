@@ -1,6 +1,7 @@
 package uiatest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,9 +69,11 @@ func (o *Options) Select() []Case {
 	})
 }
 
-// Run runs the cases and reports on each, in the order of [Cases]. The error says
-// that the homeserver could not be measured, or not to the end: it does not answer,
-// or not as a homeserver does, or ctx has ended. A homeserver that fails is no error.
+// Run runs the cases and reports on each, in the order of [Cases]; what the homeserver
+// turns out not to offer comes before them, if the options do not select it. The error says
+// that the homeserver could not be measured, or not to the end: it does not answer, or
+// not as a homeserver does, it is not as s says, which is a [*SetupError], or ctx has
+// ended. A homeserver that fails is no error.
 func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -81,6 +84,9 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 	}
 	defer r.close()
 	cases := opts.Select()
+	if err := cmp.Or(r.canRegister(cases), r.enoughTokens(cases)); err != nil {
+		return nil, err
+	}
 	reports := make([]Report, len(cases))
 	var first, last []int
 	for i, c := range cases {
@@ -112,11 +118,20 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 	line.play()
 	r.waiting = nil
 	r.limits(last, reports, one)
-	return reports, r.failure()
+	return append(r.lacking(cases), reports...), r.failure()
 }
 
 // run runs one case.
-func (r *runner) run(ctx context.Context, c *Case) (report Report) {
+func (r *runner) run(ctx context.Context, c *Case) Report {
+	if c.Area == offersArea {
+		r.lacks(ctx, c.feature())
+		return r.asking(c.feature()).report
+	}
+	return r.measure(ctx, c)
+}
+
+// measure runs one case, and does not look whether that has been done.
+func (r *runner) measure(ctx context.Context, c *Case) (report Report) {
 	report = Report{Case: *c, Outcome: NotApplicable}
 	if err := r.failure(); err != nil {
 		report.Reason = "the run has ended before"
@@ -142,11 +157,15 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 	var broken *problem
 	var inapplicable *inapplicable
 	var unlimited *unlimited
+	var setup *SetupError
 	switch {
 	case err == nil:
 		report.Outcome = Passed
 	case errors.As(err, &unlimited):
 		report.Outcome, report.Problems, report.again = Failed, []string{err.Error()}, unlimited.again
+	case errors.As(err, &setup):
+		r.giveUp(setup)
+		report.Reason = "the run was ended"
 	case errors.As(err, &broken):
 		report.Outcome, report.Problems = Failed, broken.list
 	case errors.As(err, &inapplicable):
@@ -173,7 +192,7 @@ func (r *runner) run(ctx context.Context, c *Case) (report Report) {
 func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 	s.values["admin_token"] = r.server.AdminToken
 	s.values["as_token"], s.values["as_prefix"] = r.server.AppServiceToken, r.server.AppServicePrefix
-	s.values["password"] = "uiatest-" + random(20)
+	s.values["password"] = r.password()
 	for name, decl := range c.tokens {
 		value, err := r.mint.token(ctx, decl, s)
 		if err != nil {

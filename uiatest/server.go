@@ -36,11 +36,16 @@ type Server struct {
 	// come back to a session after minutes.
 	Patience time.Duration
 
+	// Password is the password of the accounts that are made. Empty means one for each
+	// account that has letters of both cases, digits and a hyphen.
+	Password string
+
 	// Flows are the flows of POST /register. Nil means that the homeserver is asked.
 	// Cases that register take the first flow that consists of the token stage
 	// (T), or of the token stage and m.login.dummy (TD).
 	Flows [][]string
-	// Closed says that registration is off: only the cases about that apply.
+	// Closed says that registration is off, which it has to be then: only the cases about
+	// that apply.
 	Closed bool
 	// Lacks lists what the homeserver does not offer, of "validity",
 	// "available", "fallback", "whoami", "login", "versions",
@@ -87,7 +92,7 @@ func (s *Server) check() error {
 	}
 	for _, name := range s.Lacks {
 		if !slices.Contains(Features(), name) {
-			errs = append(errs, fmt.Errorf("uiatest: Server.Lacks: nothing is called %q", name))
+			errs = append(errs, &SetupError{"Lacks", fmt.Sprintf("nothing is called %q", name)})
 		}
 	}
 	return errors.Join(errs...)
@@ -117,34 +122,44 @@ func flowOf(flows [][]string) string {
 
 // missing returns why a case does not apply; "" if it does.
 func (r *runner) missing(ctx context.Context, c *Case) string {
-	s := &r.server
-	if s.Closed != c.needs("closed") {
-		if s.Closed {
-			return "registration is closed"
-		}
-		return "registration is open"
+	if why := r.unmet(c); why != "" {
+		return why
 	}
-	for _, need := range c.Needs {
-		if why := r.lacks(c, need); why != "" {
-			return why
-		}
+	needs := c.Needs
+	if len(c.tokens) > 0 && r.server.NewToken == nil && r.server.AdminToken != "" {
+		needs = append(slices.Clone(needs), "admin")
 	}
-	for _, t := range c.tokens {
-		if why := r.cannotMake(t); why != "" {
-			return why
+	for _, need := range needs {
+		if c.Area == offersArea && need == c.feature() {
+			continue
 		}
-	}
-	for _, need := range c.Needs {
-		if why := r.offers(ctx, need); why != "" {
+		if why := r.lacks(ctx, need); why != "" {
 			return why
 		}
 	}
 	return ""
 }
 
-// lacks returns why a need of a case is not met, as far as that is known without
+// unmet returns why a case does not apply to a homeserver that is as it was described.
+func (r *runner) unmet(c *Case) string {
+	s := &r.server
+	if s.Closed != c.needs("closed") && c.Area != offersArea {
+		if s.Closed {
+			return "registration is closed"
+		}
+		return "registration is open"
+	}
+	for _, need := range c.Needs {
+		if why := r.without(c, need); why != "" {
+			return why
+		}
+	}
+	return r.cannotMake(c)
+}
+
+// without returns why a need of a case is not met, as far as that is known without
 // asking the homeserver.
-func (r *runner) lacks(c *Case, need string) string {
+func (r *runner) without(c *Case, need string) string {
 	s := &r.server
 	switch {
 	case slices.Contains(s.Lacks, need):
@@ -155,7 +170,7 @@ func (r *runner) lacks(c *Case, need string) string {
 		return "no application service: there is no access token of one"
 	case need == "patience" && s.Patience < c.waits():
 		return fmt.Sprintf("it waits for %v, and the run is not to wait that long", c.waits())
-	case need == "token" && r.flow == "":
+	case need == "token" && r.flow == "" && !s.Closed:
 		return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
 	case (need == "T" || need == "TD") && r.flow != need:
 		return "the flow is " + r.flowName() + ", not " + flowNames[need]

@@ -84,6 +84,11 @@ func (r *runner) ask(ctx context.Context, st *step, s *scope, how manner) (*answ
 	if strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
 		s.page = a
 	}
+	if password, ok := s.values["password"].(string); ok && strings.Contains(string(m.body), password) {
+		if err := r.refused(a); err != nil {
+			return nil, err
+		}
+	}
 	err = r.judge(st, a, s)
 	if broken := (*problem)(nil); st.Given != "" && errors.As(err, &broken) {
 		err = notApplicable(fmt.Sprintf("it is about a homeserver where %s: %v", st.Given, broken))
@@ -113,7 +118,7 @@ func (r *runner) judge(st *step, a *answer, s *scope) error {
 
 // expect puts the variables into an expectation.
 func (s *scope) expect(e *expect) (out expect, err error) {
-	out.Status = e.Status
+	out.Status, out.Served = e.Status, e.Served
 	if out.JSON, err = s.value(e.JSON); err != nil {
 		return out, err
 	}

@@ -20,6 +20,9 @@ func TestServer(t *testing.T, s Server) {
 		t.Fatal(err)
 	}
 	cases := Cases()
+	if err := r.canRegister(cases); err != nil {
+		t.Fatal(err)
+	}
 	if f := flag.Lookup("test.shuffle"); f != nil && f.Value.String() != "off" {
 		seed := rand.Uint64()
 		t.Logf("the cases are shuffled with %d", seed)

@@ -24,16 +24,17 @@ type mint struct {
 	made  []string // through the administration, to be deleted at the end
 }
 
-// cannotMake returns why a token cannot be made; "" if it can.
-func (r *runner) cannotMake(t tokenDecl) string {
+// cannotMake returns why the tokens of a case cannot be made; "" if they can.
+func (r *runner) cannotMake(c *Case) string {
 	s := &r.server
-	switch {
-	case s.NewToken != nil || s.AdminToken != "":
-		return ""
-	case len(s.Tokens) == 0:
-		return "no way to make registration tokens"
-	case !t.plain():
-		return "the tokens that were given are of one use each, and the case needs another kind"
+	for _, t := range c.tokens {
+		switch {
+		case s.NewToken != nil || s.AdminToken != "":
+		case len(s.Tokens) == 0:
+			return "no way to make registration tokens"
+		case !t.plain():
+			return "the tokens that were given are of one use each, and the case needs another kind"
+		}
 	}
 	return ""
 }
@@ -60,8 +61,8 @@ func (m *mint) token(ctx context.Context, d tokenDecl, s *scope) (string, error)
 			t.Expires = time.Now().Add(-time.Minute)
 		}
 		value, err := m.server.NewToken(ctx, t)
-		if err != nil {
-			err = fmt.Errorf("Server.NewToken: %w", err)
+		if err != nil && ctx.Err() == nil {
+			err = &SetupError{"NewToken", err.Error()}
 		}
 		return value, err
 	case m.server.AdminToken != "":
@@ -92,7 +93,7 @@ func (m *mint) administered(ctx context.Context, t NewToken, expired bool, s *sc
 	}
 	var made struct{ Token string }
 	if json.Unmarshal(a.body, &made) != nil || a.status != http.StatusOK || made.Token != t.Value {
-		return "", fmt.Errorf("the administration does not make a token: %d %s", a.status, shorten(string(a.body), 300))
+		return "", notApplicable("the administration makes no token for it: " + a.brief())
 	}
 	m.mu.Lock()
 	m.made = append(m.made, t.Value)

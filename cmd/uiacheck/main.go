@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -63,7 +64,9 @@ func parseFlags(args []string, stdout io.Writer) (c config, err error) {
 	fs.StringVar(&c.server.AdminToken, "admin-token", "", "an administrator's access `token`, to make registration tokens with (default $UIACHECK_ADMIN_TOKEN)")
 	tokens := fs.String("tokens", "", "unused registration tokens of one use each, `a,b,c`, where there is no administration")
 	lacks := fs.String("lacks", "", "leave out what the homeserver does not offer: `a,b,c` of "+strings.Join(uiatest.Features(), ", "))
-	fs.StringVar(&c.server.AppServiceToken, "as-token", "", "an application service's access `token`, for the cases about those")
+	fs.BoolVar(&c.server.Closed, "closed", false, "registration is off: measure only that")
+	fs.StringVar(&c.server.Password, "password", "", "give the accounts this `password`, if the homeserver's policy refuses those that are made up")
+	fs.StringVar(&c.server.AppServiceToken, "as-token", "", "an application service's access `token`, for the cases about those (default $UIACHECK_AS_TOKEN)")
 	fs.StringVar(&c.server.AppServicePrefix, "as-prefix", "_uiatest_", "what the usernames `begin` with that the application service may register")
 	fs.DurationVar(&c.server.Patience, "patience", 0, "let a case wait for this `time`: 6m for those that come back to a session after minutes")
 	match := fs.String("run", "", "run the cases whose names match this regular `expression`")
@@ -86,9 +89,8 @@ func parseFlags(args []string, stdout io.Writer) (c config, err error) {
 	}
 	split := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
 	c.server.Tokens, c.server.Lacks = split(*tokens), split(*lacks)
-	if c.server.AdminToken == "" {
-		c.server.AdminToken = os.Getenv("UIACHECK_ADMIN_TOKEN")
-	}
+	c.server.AdminToken = cmp.Or(c.server.AdminToken, os.Getenv("UIACHECK_ADMIN_TOKEN"))
+	c.server.AppServiceToken = cmp.Or(c.server.AppServiceToken, os.Getenv("UIACHECK_AS_TOKEN"))
 	for _, level := range split(*levels) {
 		switch l := uiatest.Level(level); l {
 		case uiatest.Must, uiatest.Should, uiatest.Client:
@@ -178,8 +180,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	return exitPassed
 }
 
+// flags are the flags that stand for fields of [uiatest.Server].
+var flags = map[string]string{
+	"AdminToken": "-admin-token", "Tokens": "-tokens", "Password": "-password", "Closed": "-closed", "Lacks": "-lacks", "Flows": "registration",
+}
+
+// oneLine is an error as whoever ran the command can act upon it.
 func oneLine(err error) string {
-	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "uiatest: ")
+	text := strings.TrimPrefix(err.Error(), "uiatest: ")
+	if setup, ok := errors.AsType[*uiatest.SetupError](err); ok {
+		text = cmp.Or(flags[setup.Field], setup.Field) + ": " + setup.Problem
+	}
+	return strings.ReplaceAll(text, "\n", "; ")
 }
 
 // shown is an address without a password.

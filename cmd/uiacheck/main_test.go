@@ -48,6 +48,19 @@ func homeserver(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, `{"flows":[{"stages":["m.login.registration_token"]}],"params":{},"session":"s"}`)
 }
 
+// administered is the same with an administration, that knows one access token.
+func administered(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !strings.HasPrefix(r.URL.Path, "/_synapse/"):
+		homeserver(w, r)
+	case r.Header.Get("Authorization") != "Bearer s3cret":
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"errcode":"M_UNKNOWN_TOKEN","error":"Invalid access token passed."}`)
+	default:
+		fmt.Fprint(w, `{"registration_tokens":[]}`)
+	}
+}
+
 const firstLeg = "^uia/no-auth-is-401$"
 
 // A homeserver that cannot be measured is a clear error and exit status 2, within
@@ -112,6 +125,106 @@ func TestBroken(t *testing.T) {
 			require.Less(t, time.Since(begun), 10*time.Second)
 		})
 	}
+}
+
+// What has to be mended is one line that says what, and exit status 2, before any case
+// has been run.
+func TestMend(t *testing.T) {
+	open := serve(t, administered)
+	closed := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"errcode":"M_FORBIDDEN","error":"Registration has been disabled"}`)
+	})
+	dummy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/_synapse/") {
+			administered(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"flows":[{"stages":["m.login.dummy"]}],"session":"s"}`)
+	})
+	policy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var sent struct{ Password string }
+		if body, _ := io.ReadAll(r.Body); json.Unmarshal(body, &sent) == nil && sent.Password != "" && !strings.Contains(sent.Password, "§") {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"errcode":"M_PASSWORD_NO_SYMBOL","error":"A paragraph sign is missing"}`)
+			return
+		}
+		homeserver(w, r)
+	})
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a mistyped admin token": {[]string{"-url", open, "-admin-token", "s3cert"},
+			`-admin-token: the homeserver does not take it for an administrator's: GET /_synapse/admin/v1/registration_tokens is answered with 401 {"errcode":"M_UNKNOWN_TOKEN"`},
+		"closed":         {[]string{"-url", closed}, `-closed: registration is closed: POST /_matrix/client/v3/register is answered with 403 {"errcode":"M_FORBIDDEN"`},
+		"not closed":     {[]string{"-url", open, "-closed"}, "-closed: registration is not closed"},
+		"no token stage": {[]string{"-url", dummy, "-tokens", "a,b"}, `registration: registration has the flows [["m.login.dummy"]]`},
+		"a policy":       {[]string{"-url", policy}, `-password: the homeserver's policy refuses the password of the accounts: 400 {"errcode":"M_PASSWORD_NO_SYMBOL","error":"A paragraph`},
+		"few tokens":     {[]string{"-url", open, "-tokens", "a,b"}, "-tokens: 2 registration tokens were given, and the cases take 1"},
+		"no feature":     {[]string{"-url", open, "-lacks", "x"}, `-lacks: nothing is called "x"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			status, stdout, stderr := check(t, append(test.args, "-rate", "1000")...)
+			require.Equal(t, exitBroken, status, "%s%s", stdout, stderr)
+			require.Contains(t, stderr, "uiacheck: "+test.want)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
+			require.Empty(t, stdout)
+			require.NotContains(t, stderr, "s3cert")
+		})
+	}
+	status, stdout, stderr := check(t, "-url", policy, "-password", "correct § horse", "-run", firstLeg)
+	require.Equal(t, exitPassed, status, "%s%s", stdout, stderr)
+	status, _, stderr = check(t, "-url", open, "-tokens", "first", "-run", "^uia/(no-auth-is-401|all-stages-make-the-account)$")
+	require.Equal(t, exitFailed, status, "one is enough: %s", stderr)
+}
+
+// A policy that is applied at the end of a registration only is told in one line as well.
+func TestLatePolicy(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), `"token"`) {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"errcode":"M_WEAK_PASSWORD","error":"Too weak"}`)
+			return
+		}
+		homeserver(w, r)
+	})
+	status, _, stderr := check(t, "-url", url, "-rate", "1000", "-tokens", "first,second,third,fourth", "-run", "^uia/(all-stages|a-second|the-last-stage)")
+	require.Equal(t, exitBroken, status, stderr)
+	require.Contains(t, stderr, "uiacheck: -password: ")
+	require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+}
+
+// What the homeserver does not offer at all is one failure, with the flag that leaves it
+// out, and nothing that needs it is a failure.
+func TestLacking(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/register") {
+			homeserver(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"errcode":"M_UNRECOGNIZED","error":"Unrecognized request"}`)
+	})
+	args := []string{"-url", url, "-rate", "1000", "-strict", "-run", "^(offers|validity|available|admin|fallback|limits)/"}
+	status, stdout, stderr := check(t, append(args, "-admin-token", "s3cret")...)
+	require.Equal(t, exitFailed, status, stderr)
+	for _, feature := range []string{"validity", "available", "fallback", "admin", "whoami", "login", "versions", "devices"} {
+		require.Contains(t, stdout, "\noffers/"+feature+" (")
+	}
+	require.Contains(t, stdout, "the homeserver does not offer validity, as offers/validity says; -lacks validity leaves it out")
+	require.Contains(t, stdout, "the homeserver does not offer admin, as offers/admin says; it is left out without an admin token")
+	require.Regexp(t, `total +\d+ +9 +0 +8 +1 `, stdout, "and that the stage is not limited")
+
+	_, stdout, _ = check(t, "-url", url, "-rate", "1000", "-run", "^validity/")
+	require.Contains(t, stdout, "0 passed, 1 failed (0 must, 1 should, 0 client)", "it is told if validity was asked for alone")
+	require.Contains(t, stdout, "\noffers/validity (should)")
+
+	status, stdout, stderr = check(t, append(args, "-lacks", "validity,available,fallback,whoami,login,versions,devices")...)
+	require.Equal(t, exitFailed, status, stderr)
+	require.Regexp(t, `total +\d+ +1 +0 +1 +0 `, stdout, "that the stage is not limited")
 }
 
 // A homeserver that stops answering in the middle ends the run, and what was found
@@ -183,7 +296,7 @@ func TestRedirect(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	url := serve(t, homeserver)
+	url := serve(t, administered)
 	_, stdout, _ := check(t, "-url", url, "-json", "-rate", "1000", "-admin-token", "s3cret", "-run", "uia/no-auth|uia/sessions-differ|closed/|admin/the-list")
 	var report struct {
 		URL           string
@@ -198,7 +311,7 @@ func TestFormats(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &report), stdout)
 	require.Equal(t, url, report.URL)
-	require.Equal(t, 1, report.Passed)
+	require.Equal(t, 2, report.Passed)
 	require.Equal(t, len(report.Cases), report.Passed+report.Failed+report.NotApplicable)
 	require.NotContains(t, stdout, "s3cret")
 
@@ -229,7 +342,7 @@ func TestHelp(t *testing.T) {
 	require.Empty(t, stderr)
 	require.NotContains(t, stdout, "{")
 	for _, part := range []string{
-		"must", "should", "client", "  0  ", "  1  ", "  2  ", fmt.Sprintf("about %d accounts", uiatest.Accounts), "-guesses", "-html",
+		"must", "should", "client", "  0  ", "  1  ", "  2  ", fmt.Sprintf("about %d accounts", uiatest.Accounts), "-password", "-closed", "-guesses", "-html",
 	} {
 		require.Contains(t, stdout, part)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func misshapen(body string) http.HandlerFunc {
 func TestShapes(t *testing.T) {
 	for name, body := range shapes {
 		t.Run(name, func(t *testing.T) {
-			server := uiatest.Server{Handler: misshapen(body), Tokens: []string{"opener-token"}}
+			server := uiatest.Server{Handler: misshapen(body), Tokens: slices.Repeat([]string{"opener-token"}, 30)}
 			reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Match: regexp.MustCompile("^(available/|input/what-is|uia/(sessions|a-poll|no-|all-))")})
 			require.NoError(t, err)
 			report := func(write func(io.Writer, *result) error) string {
