@@ -143,7 +143,7 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 // unmet returns why a case does not apply to a homeserver that is as it was described.
 func (r *runner) unmet(c *Case) string {
 	s := &r.server
-	if s.Closed != c.needs("closed") && c.Area != offersArea {
+	if s.Closed != c.needs("closed") && !(s.Closed && r.ofUse(c)) {
 		if s.Closed {
 			return "registration is closed"
 		}

@@ -39,7 +39,7 @@ type mutant struct {
 // mutants are the broken homeservers.
 var mutants = slices.Concat(challengeMutants, sessionMutants, protocolMutants, stageMutants, finishedMutants, tokenMutants, raceMutants,
 	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, deviceMutants, adminMutants,
-	closedMutants, limitMutants)
+	closedMutants, limitMutants, offersMutants)
 
 // backend is what a mutant has at hand.
 type backend struct {

@@ -117,12 +117,12 @@ func TestSynapsesLimits(t *testing.T) {
 				took := time.Since(begun)
 				require.NoError(t, err)
 				for _, r := range reports {
-					switch {
-					case r.Area == "closed" || r.Area == "limits" || strings.HasPrefix(r.Reason, "the flow is"):
-					case r.Area == "races" && test.alike: // many requests at once are more than the limits allow
-						require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
-					default:
-						require.Equal(t, uiatest.Passed, r.Outcome, "%s: %s %s", r.Name, r.Reason, r.Explain())
+					if r.Area == "limits" { // the token stage has none in Synapse
+						continue
+					}
+					require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
+					if r.Area != "races" || !test.alike { // many requests at once are more than the limits allow
+						require.NotRegexp(t, "429|limits how many|asks to wait", r.Reason, r.Name)
 					}
 				}
 				t.Logf("%d cases in %v", len(reports), took)
