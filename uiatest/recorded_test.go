@@ -41,6 +41,7 @@ type recorded struct {
 // replay answers as was recorded: each request gets the first answer that is for it
 // and has not been given yet, or else the last one that is.
 type replay struct {
+	closed  bool
 	mu      sync.Mutex
 	answers []*recorded // nil until the case begins
 }
@@ -75,8 +76,14 @@ func (p *replay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *replay) find(request string, sent any) *recorded {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.answers == nil {
-		return &recorded{Status: 401, JSON: json.RawMessage(challenge)}
+	switch {
+	case p.answers != nil:
+	case strings.HasPrefix(request, "GET "+adminPath):
+		return &recorded{Status: http.StatusOK, JSON: json.RawMessage(`{"registration_tokens":[]}`)}
+	case p.closed:
+		return &recorded{Status: http.StatusForbidden, JSON: json.RawMessage(`{"errcode":"M_FORBIDDEN","error":"closed"}`)}
+	default:
+		return &recorded{Status: http.StatusUnauthorized, JSON: json.RawMessage(challenge)}
 	}
 	last := &recorded{Status: http.StatusNotImplemented, JSON: map[string]any{"errcode": "M_UNRECOGNIZED", "error": "not recorded: " + request}}
 	for _, a := range p.answers {
@@ -105,12 +112,12 @@ func TestRecorded(t *testing.T) {
 			cases := Cases()
 			at := slices.IndexFunc(cases, func(c Case) bool { return c.Name == rec.Case })
 			require.GreaterOrEqual(t, at, 0, "there is no such case")
-			server := new(replay)
+			server := &replay{closed: cases[at].needs("closed")}
 			flows := rec.Flows
 			if flows == nil {
 				flows = [][]string{{typeToken, typeDummy}}
 			}
-			r, err := newRunner(t.Context(), Server{Handler: server, Flows: flows, NewToken: given, AdminToken: "admin token", Closed: cases[at].needs("closed")}, &Options{})
+			r, err := newRunner(t.Context(), Server{Handler: server, Flows: flows, NewToken: given, AdminToken: "admin token", Closed: server.closed}, &Options{})
 			require.NoError(t, err)
 			defer r.close()
 			require.Empty(t, r.missing(t.Context(), &cases[at]))
