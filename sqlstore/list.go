@@ -74,24 +74,25 @@ func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Ti
 			return page, err
 		}
 		for _, row := range part {
-			r, ok := counted[row.id]
-			if !ok {
-				continue // deleted meanwhile
-			}
-			t := r.token()
-			if !r.passes(q, now) || q.Valid != nil && *q.Valid != (t.Usable(now) == nil) {
+			r, there := counted[row.id] // unless it has been deleted meanwhile
+			if !there || !r.wanted(q, now) {
 				continue
 			}
-			page.Tokens = append(page.Tokens, t)
-			if len(page.Tokens) == limit {
-				if more || row.id != last.id {
-					page.Next = next(row)
-				}
-				return page, nil
+			if page.Tokens = append(page.Tokens, r.token()); len(page.Tokens) < limit {
+				continue
 			}
+			if more || row.id != last.id {
+				page.Next = next(row)
+			}
+			return page, nil
 		}
 	}
 	return page, nil
+}
+
+// wanted reports whether the token, whose uses are counted, is one that q asks for.
+func (r *tokenRow) wanted(q uia.TokenQuery, now time.Time) bool {
+	return r.passes(q, now) && (q.Valid == nil || *q.Valid == (r.token().Usable(now) == nil))
 }
 
 // passes reports whether the token may be one that q asks for, as far as can be

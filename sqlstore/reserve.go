@@ -52,35 +52,37 @@ func (c conn) reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		switch uia.UseState(own.Int64) {
-		case uia.Spent:
-			return uia.ErrSpent
-		case uia.Pinned:
-			return nil
-		}
-		t := row.token()
-		switch {
-		case t.Revoked:
-			return uia.ErrRevoked
-		case own.Valid:
-			moved, err := c.renew(ctx, h)
-			if moved || err != nil {
-				return err
-			}
-			continue
-		}
-		if err := t.Usable(now); err != nil {
-			return err
-		}
-		if row.taken < row.allowed {
-			continue // a use was given back since take
-		}
-		// Every use is taken, but some of them by holds that have lapsed.
-		if ok, err = c.displace(ctx, row.id, h, now); ok || err != nil {
+		if done, err := c.settle(ctx, h, row, own, now); done || err != nil {
 			return err
 		}
 	}
 	return errBusy
+}
+
+// settle goes by what look has seen: the token's row, and the state of the session's
+// own use if there is one. It is not done if another call has changed that since.
+func (c conn) settle(ctx context.Context, h uia.Hold, row tokenRow, own sql.NullInt64, now time.Time) (done bool, err error) {
+	switch uia.UseState(own.Int64) {
+	case uia.Spent:
+		return false, uia.ErrSpent
+	case uia.Pinned:
+		return true, nil
+	}
+	t := row.token()
+	if t.Revoked {
+		return false, uia.ErrRevoked
+	}
+	if own.Valid {
+		return c.renew(ctx, h)
+	}
+	if err := t.Usable(now); err != nil {
+		return false, err
+	}
+	if row.taken < row.allowed {
+		return false, nil // a use was given back since take
+	}
+	// Every use is taken, but some of them by holds that have lapsed.
+	return c.displace(ctx, row.id, h, now)
 }
 
 // takeToken is the heart of it. The token's row is written first, and only if a

@@ -191,23 +191,13 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 		if err != nil {
 			return err
 		}
-		var n int64
+		var done bool
 		if exists && !revoked {
-			n, err = c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
-				WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND run = $6`,
-				ms(until), ms(now), cl.Session, cl.Token, id, cl.Run)
-			if err == nil && n > 0 {
-				err = c.giveBack(ctx, id, 0, -1)
-			}
+			done, err = c.holdPinned(ctx, id, cl, until, now)
 		} else {
-			n, err = c.exec(ctx, `DELETE FROM uia_uses
-				WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND run = $4`,
-				cl.Session, cl.Token, id, cl.Run)
-			if err == nil && n > 0 && exists {
-				err = c.giveBack(ctx, id, n, 0)
-			}
+			done, err = c.dropPinned(ctx, id, cl, exists)
 		}
-		if err != nil || n > 0 {
+		if done || err != nil {
 			return err
 		}
 		u, err := c.use(ctx, cl)
@@ -216,6 +206,30 @@ func (s *Store) Unpin(ctx context.Context, cl uia.Claim, until, now time.Time) e
 		}
 		return u.refuse(err)
 	})
+}
+
+// holdPinned makes a use that is pinned by exactly this run held again, and reports
+// whether there was one.
+func (c conn) holdPinned(ctx context.Context, id int64, cl uia.Claim, until, now time.Time) (bool, error) {
+	n, err := c.exec(ctx, `UPDATE uia_uses SET state = 1, stamp = $1, changed = $2
+		WHERE session = $3 AND token = $4 AND token_id = $5 AND state = 2 AND run = $6`,
+		ms(until), ms(now), cl.Session, cl.Token, id, cl.Run)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, c.giveBack(ctx, id, 0, -1)
+}
+
+// dropPinned deletes a use that is pinned by exactly this run, because its token is
+// revoked or deleted, and reports whether there was one.
+func (c conn) dropPinned(ctx context.Context, id int64, cl uia.Claim, tokenExists bool) (bool, error) {
+	n, err := c.exec(ctx, `DELETE FROM uia_uses
+		WHERE session = $1 AND token = $2 AND token_id = $3 AND state = 2 AND run = $4`,
+		cl.Session, cl.Token, id, cl.Run)
+	if err != nil || n == 0 || !tokenExists {
+		return n > 0, err
+	}
+	return true, c.giveBack(ctx, id, n, 0)
 }
 
 // Release implements [uia.TokenStore].
