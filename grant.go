@@ -73,35 +73,37 @@ func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
 				return nil, err
 			}
 		}
-		switch {
-		case v.rec.State == Done:
-			again, err := v.replay(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return again.response, nil
-		case v.running():
-			if !v.sameClient() { // another client of the session was faster
-				return nil, v.challenge(ctx, nil)
-			}
-			if err := v.await(ctx, timeout); err != nil {
-				return nil, err
-			}
-			continue
-		case v.rec.Revision == 0:
-			return nil, errUnknownSession // it ended while we waited
-		case !flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder):
-			return nil, v.challenge(ctx, errLostStage)
-		}
-		if _, err := v.settleParams(); err != nil {
-			return nil, err
-		}
-		if err := v.takeLease(ctx); errors.Is(err, ErrConflict) {
-			if err := v.loadRecord(ctx); err != nil {
-				return nil, err
-			}
-		} else if err != nil {
-			return nil, err
+		response, err := v.queue(ctx, timeout)
+		if response != nil || err != nil {
+			return response, err
 		}
 	}
+}
+
+// queue brings the request one step closer to its turn: it returns the response of a
+// finished session, or waits for the run of another request, or takes the lease.
+func (v *visit) queue(ctx context.Context, timeout *time.Timer) (json.RawMessage, error) {
+	switch {
+	case v.rec.State == Done:
+		again, err := v.replay(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return again.response, nil
+	case v.running() && !v.sameClient(): // another client of the session was faster
+		return nil, v.challenge(ctx, nil)
+	case v.running():
+		return nil, v.await(ctx, timeout)
+	case v.rec.Revision == 0:
+		return nil, errUnknownSession // it ended while we waited
+	case !flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder):
+		return nil, v.challenge(ctx, errLostStage)
+	}
+	if _, err := v.settleParams(); err != nil {
+		return nil, err
+	}
+	if err := v.takeLease(ctx); !errors.Is(err, ErrConflict) {
+		return nil, err
+	}
+	return nil, v.loadRecord(ctx)
 }

@@ -157,36 +157,43 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 			}
 			return nil
 		}
-		if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
-			return err // nothing was set aside
-		}
-		if loadErr := v.reloadRecord(ctx); loadErr != nil {
-			// The record may show what was set aside: it is left to lapse.
-			return errors.Join(err, loadErr)
-		}
-		if last.draft.wrote(v.rec) {
-			// The group was written, and only its answer lost.
-			v.owned, v.unsure = last.lease, last.lease
-			return nil
-		}
-		if !errors.Is(err, ErrConflict) {
-			// Another request of the session may be about to record the same thing.
-			if st.tx != nil && last.held != nil {
-				v.loosen(ctx, st, last.held)
-			}
+		if again, err := v.notCompleted(ctx, st, last, err, mayRun); !again {
 			return err
 		}
-		settleErr := v.resettle()
-		if v.awaits(st.Type()) && (settleErr == nil || !mayRun) {
-			continue
-		}
-		if st.tx != nil && last.held != nil {
-			// Another token was faster in this session: this one is not recorded.
-			v.release(ctx, st, last.held)
-		}
-		return nil
 	}
 	return errBusy
+}
+
+// notCompleted settles what one try of complete has left that returned err. It reports
+// whether to try again: another request has changed the record meanwhile.
+func (v *visit) notCompleted(ctx context.Context, st *stage, last completing, err error, mayRun bool) (again bool, _ error) {
+	if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
+		return false, err // nothing was set aside
+	}
+	if loadErr := v.reloadRecord(ctx); loadErr != nil {
+		// The record may show what was set aside: it is left to lapse.
+		return false, errors.Join(err, loadErr)
+	}
+	if last.draft.wrote(v.rec) {
+		// The group was written, and only its answer lost.
+		v.owned, v.unsure = last.lease, last.lease
+		return false, nil
+	}
+	holds := st.tx != nil && last.held != nil
+	if !errors.Is(err, ErrConflict) {
+		if holds { // another request of the session may be about to record the same thing
+			v.loosen(ctx, st, last.held)
+		}
+		return false, err
+	}
+	settleErr := v.resettle()
+	if v.awaits(st.Type()) && (settleErr == nil || !mayRun) {
+		return true, nil
+	}
+	if holds { // another token was faster in this session: this one is not recorded
+		v.release(ctx, st, last.held)
+	}
+	return false, nil
 }
 
 // tryComplete makes the writes of complete once.

@@ -111,21 +111,16 @@ func (v *visit) proceed(ctx context.Context) (*pass, error) {
 			return v.step(ctx, nil, true)
 		}
 		known, err := v.settleParams()
+		if err == nil && !(known && v.poll()) {
+			if err = v.check(ctx, known); err != nil {
+				err = v.refusal(ctx, err)
+			}
+		}
+		if err == errChanged {
+			continue
+		}
 		if err != nil {
 			return nil, err
-		}
-		if !(known && v.poll()) {
-			if err := v.check(ctx, known); err != nil {
-				if changed, loadErr := v.changed(ctx); loadErr != nil {
-					return nil, loadErr
-				} else if changed {
-					continue // the account may have been made just now, by another request of this session
-				}
-				if !v.inDoubt() {
-					v.loosenAll(ctx)
-				}
-				return nil, err
-			}
 		}
 		gone, err := v.renew(ctx)
 		if err != nil {
@@ -134,6 +129,24 @@ func (v *visit) proceed(ctx context.Context) (*pass, error) {
 		return v.step(ctx, gone, true)
 	}
 	return nil, errBusy
+}
+
+// errChanged says that another request has changed the session meanwhile.
+var errChanged = errors.New("uia: the session has changed")
+
+// refusal returns what becomes of a request that check has refused: why, or errChanged,
+// because the account may have been made just now, by another request of this session.
+func (v *visit) refusal(ctx context.Context, why error) error {
+	changed, err := v.changed(ctx)
+	switch {
+	case err != nil:
+		return err
+	case changed:
+		return errChanged
+	case !v.inDoubt():
+		v.loosenAll(ctx)
+	}
+	return why
 }
 
 // check asks the operation what it thinks of the parameters. Check never sees a
