@@ -19,9 +19,45 @@
 //
 // Here a session ID is the session itself, sealed: the first leg writes nothing.
 // A record is kept from the first completed stage on. The request that completes
-// the last one takes the session as its own for a while (a lease), so that the operation runs once however many
-// requests come together, and the response is kept, sealed, for those that come
-// again.
+// the last one takes a lease of the session, so that the operation runs once however
+// many requests come together. The response is kept, sealed, for those that come
+// again: the same request, or one that brings the same parameters. Whoever has only
+// the session's ID, which the logs of proxies have too, is told which stages are
+// completed.
+//
+// # Words
+//
+//   - session: one client's way through the flows of one operation. Its ID is the
+//     client's and a secret, its Key is what everybody else calls it.
+//   - use: one of the accounts that a token allows, from the moment it is set aside.
+//   - held: the use is set aside for a session until a time. Firmly until then; after
+//     that it has lapsed, and another session may displace it. Until one does, it is
+//     still the session's.
+//   - pinned: the use is set aside until it is decided, however long that takes: the
+//     operation runs, or is in doubt.
+//   - spent: an account was made from the use. This is final.
+//   - lease: a request's right to run the operation of a session. It ends by itself
+//     after LeaseTTL, and then another request may take it.
+//   - run: one execution of an operation under a lease. Runs of a session are
+//     numbered. What bears a run's number refuses every earlier run, so that a run
+//     that was overtaken can change nothing any more.
+//   - in doubt: a run has ended without saying whether the operation took effect.
+//     [Engine.Recover] asks [Operation.Resolve], and spends the use or gives it back.
+//
+// # Three ways in
+//
+// For a homeserver: [Config], [New], [Operation], [Engine.Serve] or [Engine.Run] (for
+// handlers that return their response), [Session], [Effect], [Error], and
+// [Engine.Maintain] in a goroutine. Package register is registration on top of them,
+// package stages has passwords, terms, captchas and e-mail.
+//
+// For a stage: [Stage] is one method and a name. What a stage may do besides is an
+// interface each: [ParamsStage], [OpeningStage], [FreeStage], [ConfiguredStage],
+// [Sweeper], and [TxStage] for one that sets something aside. Package form has the
+// forms of the fallback page.
+//
+// For a database: [TokenStore], [SessionStore], and optionally [Grouper] and
+// [TxStore]. Their documentation is the contract, and package storetest tests it.
 //
 // # What is promised
 //
@@ -39,7 +75,9 @@
 //     final requests get the same response.
 //  4. An unauthenticated flood writes nothing. A request that proves nothing costs
 //     no database write, and no memory that outlives it but a bounded entry of the
-//     [Limiter].
+//     [Limiter]. A stage that everybody passes proves nothing: flows that can begin
+//     with one ([FreeStage]: m.login.dummy, terms) cost a write for each session, and
+//     New warns of them. A stage that sends mail costs what its own limiter allows.
 //  5. The database holds nothing that can be replayed, the registration tokens
 //     themselves excepted, since an administrator must be able to read them.
 //     Session IDs are not stored; parameters (passwords) and responses (access
@@ -55,9 +93,12 @@
 // the last moments before a crash. With Tx the account and the use of its
 // token are then undone together; without it an account may outlive its use.
 //
-// Promises 1 to 3 lean on the homeserver for one thing: it makes at most one
-// account per [Session.Key], by a unique index. Without Tx it must also be
-// able to tell what became of a key ([Operation.Resolve]).
+// Promises 1 to 3 lean on the homeserver for one thing, unless Tx is set: it makes at
+// most one account per [Session.Key], by a unique index, and is able to tell what
+// became of a key ([Operation.Resolve]).
+//
+// Promise 6 is one budget in each process; package limit/redislimit shares it between
+// processes.
 //
 // A session ID is a capability for as long as the session lasts: whoever has one
 // can go on with the session. Clients send it in bodies, but the fallback page has
@@ -65,8 +106,6 @@
 //
 // # Where to read next
 //
-// [Engine.Serve] and [Grant.Finish] for guarding endpoints, [Stage] and [TxStage]
-// for new stages, [TokenStore] for new databases (package storetest tests them),
-// package register for registration. The directory examples/homeserver is a small
-// homeserver that real clients register on.
+// The examples of this package are named by wish. The directory examples/homeserver
+// is a small homeserver that real clients register on.
 package uia

@@ -38,7 +38,12 @@ type Config struct {
 	// stores forget what is a day old.
 	SessionTTL time.Duration
 	// LeaseTTL is how long one run of an operation may take before another request
-	// may take it over. The operation's context ends earlier. Zero means 1 minute.
+	// may take it over. The operation's context ends earlier, after four fifths of it.
+	// It is also how long a client waits after a crash, at most, before its next request
+	// can finish the registration, and how old a run must be for Recover to decide
+	// about it: so a short one mends sooner, and one that is shorter than the slowest
+	// operation (a slow hash, a queue of writers) lets runs overtake each other, which
+	// costs work but no promise. Zero means 1 minute.
 	LeaseTTL time.Duration
 	// MaxBody bounds request bodies, in bytes. Zero means 64 KiB.
 	MaxBody int64
