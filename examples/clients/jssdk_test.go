@@ -57,6 +57,7 @@ type jsCase struct {
 	Username string   `json:"username"`
 	Password string   `json:"password"`
 	Tokens   []string `json:"tokens"`
+	Thief    string   `json:"thief,omitempty"` // the token of somebody who takes the username meanwhile
 }
 
 // jsResult is what became of it.
@@ -64,6 +65,7 @@ type jsResult struct {
 	Errors   []string // the errcodes that InteractiveAuth reported
 	Stages   []string // the stages that it asked for
 	Sessions int      // how many sessions it has used
+	Dummies  int      // how often it has sent the dummy stage
 	Response struct {
 		UserID string `json:"user_id"`
 	}
@@ -100,10 +102,10 @@ func TestMatrixJSSDK(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHomeserver(t, flow, map[string]int64{"once": 1, "twice": 2})
 			results := registerJS(t, h, []jsCase{
-				{"alice", "wonderland", []string{"once"}},
-				{"mallory", "wonderland", []string{"once"}},
-				{"bob", "wonderland", []string{"wrong", "once", "twice"}},
-				{"bob", "wonderland", []string{"twice"}},
+				{Username: "alice", Password: "wonderland", Tokens: []string{"once"}},
+				{Username: "mallory", Password: "wonderland", Tokens: []string{"once"}},
+				{Username: "bob", Password: "wonderland", Tokens: []string{"wrong", "once", "twice"}},
+				{Username: "bob", Password: "wonderland", Tokens: []string{"twice"}},
 			})
 			right, usedUp, retried, taken := results[0], results[1], results[2], results[3]
 
@@ -130,4 +132,24 @@ func TestMatrixJSSDK(t *testing.T) {
 			require.Equal(t, []int64{0, 1}, []int64{pending, completed}, "twice")
 		})
 	}
+}
+
+// The name is taken by somebody else between the token's stage and the last one. The
+// client is told, stops (matrix-js-sdk repeats a dummy stage that is refused without
+// "flows" 30 to 350 times a second), and registers another name with the same token at
+// once.
+func TestMatrixJSSDKMendsTheName(t *testing.T) {
+	h := newHomeserver(t, flowTD, map[string]int64{"once": 1, "thief": 1})
+	results := registerJS(t, h, []jsCase{
+		{Username: "carol", Password: "wonderland", Tokens: []string{"once"}, Thief: "thief"},
+		{Username: "caroline", Password: "wonderland", Tokens: []string{"once"}},
+	})
+	refused, mended := results[0], results[1]
+	require.Equal(t, "M_USER_IN_USE", refused.Failure.ErrCode)
+	require.Equal(t, 1, refused.Dummies, "it does not stop")
+	require.Nil(t, mended.Failure)
+	require.Empty(t, mended.Errors, "the token can be used again at once")
+	require.Equal(t, "@caroline:localhost", mended.Response.UserID)
+	pending, completed := h.uses(t, "once")
+	require.Equal(t, []int64{0, 1}, []int64{pending, completed})
 }

@@ -2,7 +2,9 @@
 // does, and starts a client on each.
 //
 // Standard input: {"baseUrl": ..., "cases": [{"username", "password", "tokens": [...]}]}
-// The tokens of a case are tried in turn, in one session, until one is accepted.
+// The tokens of a case are tried in turn, in one session, until one is accepted. With
+// a "thief", which is a token, the username is registered with it by somebody else just
+// before the dummy stage.
 // Standard output: one line of JSON per case, in order.
 import { text } from "node:stream/consumers";
 import { ClientEvent, createClient, SyncState } from "matrix-js-sdk";
@@ -15,9 +17,9 @@ const silent = () => {};
 const logger = { trace: silent, debug: silent, info: silent, warn: silent, error: silent, getChild: () => logger };
 
 /** Registers one account and tells what was seen on the way. */
-async function register(baseUrl, { username, password, tokens }) {
+async function register(baseUrl, { username, password, tokens, thief }) {
     const client = createClient({ baseUrl, logger });
-    const seen = { errors: [], sessions: new Set(), stages: [] };
+    const seen = { errors: [], sessions: new Set(), stages: [], dummies: 0 };
     const remaining = [...tokens];
     let polled = false;
 
@@ -25,6 +27,10 @@ async function register(baseUrl, { username, password, tokens }) {
         matrixClient: client,
         doRequest: async (auth) => {
             if (auth?.session) seen.sessions.add(auth.session);
+            if (auth?.type === AuthType.Dummy) {
+                seen.dummies++;
+                if (thief && seen.dummies === 1) await steal(baseUrl, username, thief);
+            }
             return client.registerRequest({ username, password, initial_device_display_name: "InteractiveAuth", auth });
         },
         stateUpdated: (stage, { errcode }) => {
@@ -52,9 +58,24 @@ async function register(baseUrl, { username, password, tokens }) {
         result.synced = await start(baseUrl, result.response);
     } catch (e) {
         result.failure = { message: e.message, status: e.httpStatus, errcode: e.errcode };
+        // A client that does not stop sends its dummy stage again at once, and is
+        // several times as fast as these.
+        for (let i = 0; i < 20; i++) await client.getVersions();
     }
+    result.dummies = seen.dummies;
     result.sessions = seen.sessions.size;
     return result;
+}
+
+/** Registers the username for somebody else. */
+async function steal(baseUrl, username, token) {
+    const post = async (auth) => {
+        const body = JSON.stringify({ username, password: "another's", auth });
+        return (await fetch(`${baseUrl}/_matrix/client/v3/register`, { method: "POST", body })).json();
+    };
+    const { session } = await post({ type: AuthType.RegistrationToken, token });
+    const { user_id } = await post({ type: AuthType.Dummy, session });
+    if (!user_id) throw new Error("the username could not be taken");
 }
 
 /** Starts a client on the new account: it counts as logged in once it has synced. */
