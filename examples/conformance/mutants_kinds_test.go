@@ -30,8 +30,8 @@ var kindMutants = []mutant{
 		}
 	}},
 	{name: "looks at what guests send", answer: func(_ *backend, x *exchange) {
-		if x.guest() && other[string](x.sent, "username") {
-			x.refuse(400, "M_BAD_JSON")
+		if x.guest() && strings.Contains(x.user(), " ") {
+			x.refuse(400, "M_INVALID_USERNAME")
 		}
 	}},
 	{name: "takes guests for users", answer: func(_ *backend, x *exchange) {

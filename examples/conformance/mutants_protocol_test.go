@@ -133,6 +133,11 @@ var protocolMutants = []mutant{
 			x.header.Set("Content-Type", "text/html")
 		}
 	}},
+	{name: "names no flows in an error", answer: func(_ *backend, x *exchange) {
+		if x.status >= 400 && x.status != 401 {
+			delete(x.json, "flows")
+		}
+	}},
 	{name: "has no CORS", answer: func(_ *backend, x *exchange) {
 		maps.DeleteFunc(x.header, func(name string, _ []string) bool { return strings.HasPrefix(name, "Access-Control-") })
 	}},
