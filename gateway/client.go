@@ -190,6 +190,18 @@ func refusal(err error) error {
 	return unavailable("The homeserver refuses to make accounts. Please tell its administrator.", err)
 }
 
+// nameRefusal is refusal for what an upstream says of a name: whatever it dislikes in
+// it, the client can choose another.
+func nameRefusal(err error) error {
+	if status(err) == http.StatusBadRequest && !told[code(err)] {
+		return &uia.Error{
+			Status: http.StatusBadRequest, Cause: err,
+			MatrixError: spec.InvalidUsername("This homeserver has no room for this username."),
+		}
+	}
+	return refusal(err)
+}
+
 // busy is what a client is told of a limit of the upstream.
 func busy(e *answerError) error {
 	wait := time.Duration(e.RetryAfter) * time.Millisecond

@@ -34,9 +34,11 @@ type front struct {
 
 // frontOptions are what a test changes.
 type frontOptions struct {
-	way     way // the zero way makes no accounts that anybody logs in to
-	trusted []netip.Prefix
-	change  func(*gateway.Options, *register.Registration)
+	way      way                                    // by which accounts are made at a fake
+	upstream func(*gateway.Client) gateway.Upstream // in its place; may be nil
+	limiter  uia.Limiter
+	trusted  []netip.Prefix
+	change   func(*gateway.Options, *register.Registration)
 }
 
 // newFront starts a gateway in front of an upstream.
@@ -48,9 +50,12 @@ func newFront(t testing.TB, upstream string, o frontOptions) *front {
 	if o.way == (way{}) {
 		o.way = way{"hs", false}
 	}
+	if o.upstream == nil {
+		o.upstream = o.way.upstream
+	}
 	var err error
 	f.accounts, err = gateway.NewAccounts(gateway.AccountsOptions{
-		Upstream: o.way.upstream(f.client), Claims: &gateway.MemoryClaims{}, ServerName: fakeServer, Secrets: secrets, Logger: log,
+		Upstream: o.upstream(f.client), Claims: &gateway.MemoryClaims{}, ServerName: fakeServer, Secrets: secrets, Logger: log,
 	})
 	require.NoError(t, err)
 	reg := &register.Registration{
@@ -58,7 +63,7 @@ func newFront(t testing.TB, upstream string, o frontOptions) *front {
 	}
 	engine, err := uia.New(uia.Config{
 		Secrets: secrets, Sessions: f.store, Stages: []uia.Stage{&uia.TokenStage{Store: f.store}, uia.DummyStage{}},
-		Operations: []uia.Operation{reg.Operation()}, Client: gateway.ClientAddr(o.trusted), Logger: log,
+		Operations: []uia.Operation{reg.Operation()}, Client: gateway.ClientAddr(o.trusted), Limiter: o.limiter, Logger: log,
 	})
 	require.NoError(t, err)
 	pages, err := fallback.New(engine, nil)

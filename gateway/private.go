@@ -50,7 +50,7 @@ var _ Upstream = (*PrivateRegistration)(nil)
 
 // Available implements [Upstream].
 func (p *PrivateRegistration) Available(ctx context.Context, localpart string) error {
-	return p.names.ask(localpart, func() error { return refusal(p.available(ctx, localpart)) })
+	return p.names.ask(localpart, func() error { return nameRefusal(p.available(ctx, localpart)) })
 }
 
 // Begin implements [Upstream]: it opens a session with all parameters, and passes all

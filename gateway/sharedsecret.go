@@ -46,7 +46,7 @@ func (s *SharedSecret) Available(ctx context.Context, localpart string) error {
 	return s.names.ask(localpart, func() error {
 		err := s.available(ctx, localpart)
 		if status(err) != http.StatusForbidden && status(err) != http.StatusNotFound {
-			return refusal(err)
+			return nameRefusal(err)
 		}
 		taken, err := s.exists(ctx, userID(localpart, s.ServerName))
 		if err == nil && taken {

@@ -181,6 +181,20 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+// linedTransport is the way to a real homeserver, by a line.
+type linedTransport struct{ *line }
+
+func (l linedTransport) RoundTrip(r *http.Request) (res *http.Response, err error) {
+	err = l.do(r.Context(), r.Method+" "+r.URL.Path, func(context.Context) error {
+		res, err = http.DefaultTransport.RoundTrip(r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
 // linedStore is a store behind a line.
 type linedStore struct {
 	*line
@@ -268,12 +282,15 @@ type world struct {
 	store  *memstore.Store
 	claims *gateway.MemoryClaims
 	over   chan struct{}
+	// Of a world with a real homeserver: its URL, and a shorter lease.
+	target string
+	lease  time.Duration
 }
 
 func newWorld(t *testing.T, w way) *world {
 	out := &world{
 		t: t, way: w, fake: newFake(dialectOf(w.dialect), w.private),
-		store: memstore.New(nil), claims: &gateway.MemoryClaims{}, over: make(chan struct{}),
+		store: memstore.New(nil), claims: &gateway.MemoryClaims{}, over: make(chan struct{}), lease: lease,
 	}
 	t.Cleanup(func() { close(out.over) })
 	return out
@@ -287,6 +304,7 @@ func (w *world) token(value string, uses int64) {
 type process struct {
 	*line
 	w        *world
+	client   *gateway.Client
 	upstream http.Handler                            // the world's fake, unless a test changes it
 	drop     func(r *http.Request, body string) bool // a request that does not arrive; nil for none
 	engine   *uia.Engine
@@ -300,12 +318,19 @@ const lease = 20 * time.Second
 // start starts a gateway with a fault at one operation.
 func (w *world) start(f fault, at int) *process {
 	p := &process{w: w, upstream: w.fake, line: &line{over: w.over, fault: f, at: at}}
-	client := &gateway.Client{URL: "http://upstream", Transport: changed{p}, Timeout: timeout}
+	p.client = &gateway.Client{URL: "http://upstream", Transport: changed{p}, Timeout: timeout}
+	upstream := w.way.upstream(p.client)
+	if w.target != "" {
+		p.client.URL, p.client.Transport = w.target, linedTransport{p.line}
+		if private, ok := upstream.(*gateway.PrivateRegistration); ok {
+			private.Token = "" // it is open to whoever reaches it
+		}
+	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	var err error
 	secrets := uia.FixedSecrets([]byte(strings.Repeat("s", 32)))
 	p.accounts, err = gateway.NewAccounts(gateway.AccountsOptions{
-		Upstream: w.way.upstream(client), Claims: linedClaims{p.line, w.claims}, ServerName: fakeServer, Secrets: secrets, Logger: log,
+		Upstream: upstream, Claims: linedClaims{p.line, w.claims}, ServerName: fakeServer, Secrets: secrets, Logger: log,
 	})
 	require.NoError(w.t, err)
 	reg := &register.Registration{
@@ -315,7 +340,7 @@ func (w *world) start(f fault, at int) *process {
 	store := linedStore{p.line, w.store}
 	p.engine, err = uia.New(uia.Config{
 		Secrets: secrets, Sessions: store, Stages: []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
-		Operations: []uia.Operation{reg.Operation()}, LeaseTTL: lease, Logger: log,
+		Operations: []uia.Operation{reg.Operation()}, LeaseTTL: w.lease, Logger: log,
 	})
 	require.NoError(w.t, err)
 	p.handler, err = reg.Handler(p.engine)
@@ -335,10 +360,13 @@ func (a answer) session() string { return str(a.JSON["session"]) }
 func (a answer) errcode() string { return str(a.JSON["errcode"]) }
 
 // post sends a registration. A client hangs up after a minute and a half.
-func (p *process) post(body dict) answer {
+func (p *process) post(body dict) answer { return p.postFor(body, 90*time.Second) }
+
+// postFor is post for a client that hangs up after this time.
+func (p *process) postFor(body dict, patience time.Duration) answer {
 	text, err := json.Marshal(body)
 	require.NoError(p.w.t, err)
-	ctx, cancel := context.WithTimeout(p.w.t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(p.w.t.Context(), patience)
 	defer cancel()
 	r := httptest.NewRequestWithContext(ctx, "POST", "/_matrix/client/v3/register", bytes.NewReader(text))
 	w := httptest.NewRecorder()
