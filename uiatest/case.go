@@ -153,7 +153,7 @@ type race struct {
 var features = []string{
 	"register", "token", "T", "TD", "validity", "available", "fallback", "whoami", "login", "versions", "devices",
 	"admin", "server_version", "closed",
-	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "patience",
+	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "token-stage", "patience",
 }
 
 // Areas returns the areas in the order in which they are run.

@@ -58,7 +58,7 @@ type Server struct {
 // Features returns what Server.Lacks can list.
 func Features() []string {
 	return slices.DeleteFunc(slices.Clone(features), func(name string) bool {
-		return slices.Contains([]string{"register", "token", "T", "TD", "admin", "closed", "appservice", "session", "patience"}, name)
+		return slices.Contains([]string{"register", "token", "T", "TD", "admin", "closed", "appservice", "session", "token-stage", "patience"}, name)
 	})
 }
 
