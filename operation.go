@@ -2,8 +2,6 @@ package uia
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
@@ -12,6 +10,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia/internal/flow"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // Operation is one guarded endpoint.
@@ -105,14 +104,14 @@ type operation struct {
 // newOperation returns what can be worked out of an operation beforehand, and what is
 // wrong with it. Its flows name these stages, and its transactions are those of sessions.
 func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operation, error) {
-	var mistakes []error
+	var m mistake.List
 	if !validOperationName(o.Name) {
-		mistakes = append(mistakes, errors.New("a name is 1 to 32 of the characters a-z 0-9 _"))
+		m.Addf("a name is 1 to 32 of the characters a-z 0-9 _")
 	}
 	if len(o.Flows) > 0 && o.FlowsFor != nil {
-		mistakes = append(mistakes, errors.New("Flows and FlowsFor cannot both be set"))
+		m.Addf("Flows and FlowsFor cannot both be set")
 	}
-	mistakes = append(mistakes, flow.Check(o.Flows, o.AnyOrder, stages.has))
+	m.Add("", flow.Check(o.Flows, o.AnyOrder, stages.has))
 	o.Flows = slices.Clone(o.Flows)
 	for i, f := range o.Flows {
 		o.Flows[i] = slices.Clone(f)
@@ -127,40 +126,41 @@ func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operati
 		}
 	}
 	if o.Configured != nil {
-		mistakes = append(mistakes, o.Configured())
+		m.Add("", o.Configured())
 	}
-	return op, errors.Join(append(mistakes, op.settleDoubt(stages, sessions))...)
+	op.settleDoubt(stages, sessions, &m)
+	return op, m.Err()
 }
 
 // settleDoubt sees to it that the operation can say what became of a run of it.
-func (op *operation) settleDoubt(stages stageSet, sessions SessionStore) error {
+func (op *operation) settleDoubt(stages stageSet, sessions SessionStore, m *mistake.List) {
 	if op.Tx {
 		if op.Resolve == nil {
 			op.Resolve = NotDone
 		}
-		return checkTx(stages, sessions)
+		checkTx(stages, sessions, m)
+		return
 	}
 	mayHold := holds(slices.Values(stages.of(op.Flows))) || op.FlowsFor != nil && holds(maps.Values(stages))
 	if mayHold && op.Resolve == nil {
-		return errors.New("Resolve is required, because a stage sets something aside; or Tx, if the operation writes in a transaction of Sessions")
+		m.Addf("Resolve is required, because a stage sets something aside; or Tx, if the operation writes in a transaction of Sessions")
 	}
-	return nil
 }
 
-// checkTx returns what keeps operations from running in a transaction.
-func checkTx(stages stageSet, sessions SessionStore) error {
-	if isNil(sessions) {
-		return nil // which is reported by itself
+// checkTx finds what keeps operations from running in a transaction.
+func checkTx(stages stageSet, sessions SessionStore, m *mistake.List) {
+	if mistake.IsNil(sessions) {
+		return // which is reported by itself
 	}
 	if _, ok := sessions.(TxStore); !ok {
-		return fmt.Errorf("Tx: %T in Sessions has no InTx", sessions)
+		m.Addf("Tx: %T in Sessions has no InTx", sessions)
+		return
 	}
-	for _, s := range stages {
-		if t, ok := s.Stage.(*TokenStage); ok && t != nil && t.Store != nil && !same(t.Store, sessions) {
-			return fmt.Errorf("Tx: the Store of stage %q is not Sessions, and so is not in its transactions", t.Type())
+	for _, typ := range slices.Sorted(maps.Keys(stages)) {
+		if t, ok := stages[typ].Stage.(*TokenStage); ok && t != nil && t.Store != nil && !same(t.Store, sessions) {
+			m.Addf("Tx: the Store of stage %q is not Sessions, and so is not in its transactions", t.Type())
 		}
 	}
-	return nil
 }
 
 // same reports whether two stores are one.

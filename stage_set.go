@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/matrix-uia/uia/internal/flow"
+	"github.com/matrix-uia/uia/internal/mistake"
 )
 
 // stageSet is the stages of an engine, by auth type.
@@ -20,20 +21,20 @@ type stage struct {
 	free    bool
 }
 
-func newStages(list []Stage, m *mistakes) stageSet {
+func newStages(list []Stage, m *mistake.List) stageSet {
 	set := make(stageSet, len(list))
 	for i, s := range list {
 		switch {
-		case isNil(s):
-			m.addf("Stages[%d] is nil", i)
+		case mistake.IsNil(s):
+			m.Addf("Stages[%d] is nil", i)
 		case s.Type() == "":
-			m.addf("Stages[%d] has no type", i)
+			m.Addf("Stages[%d] has no type", i)
 		case set[s.Type()] != nil:
-			m.addf("two stages are of type %q", s.Type())
+			m.Addf("two stages are of type %q", s.Type())
 		default:
 			set[s.Type()] = newStage(s)
 			if c, ok := s.(ConfiguredStage); ok {
-				m.add(fmt.Sprintf("stage %q: ", s.Type()), c.Configured())
+				m.Add(fmt.Sprintf("stage %q: ", s.Type()), c.Configured())
 			}
 		}
 	}

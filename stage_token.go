@@ -105,7 +105,7 @@ func GenerateToken(n int) string {
 
 // Configured reports a Store that is missing, and a HoldTTL that is negative.
 func (t *TokenStage) Configured() error {
-	err := mistake.Required("Store", !isNil(t.Store))
+	err := mistake.Required("Store", !mistake.IsNil(t.Store))
 	if t.HoldTTL < 0 {
 		err = errors.Join(err, errors.New("HoldTTL is negative"))
 	}

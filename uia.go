@@ -2,7 +2,6 @@ package uia
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia/internal/keyring"
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/seal"
 )
@@ -88,16 +88,16 @@ type Engine struct {
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, operations: make(map[string]*operation), running: make(map[string]chan struct{}), watched: make(map[string]chan struct{})}
 	e.setDefaults()
-	var m mistakes
+	var m mistake.List
 	e.cfg.check(&m)
 	if cfg.Secrets != nil {
-		m.add("Secrets: ", e.checkSecrets())
+		m.Add("Secrets: ", e.checkSecrets())
 	}
 	e.stages = newStages(cfg.Stages, &m)
 	e.txs, _ = cfg.Sessions.(TxStore)
 	e.addOperations(&m)
 	if len(m) > 0 {
-		return nil, errors.Join(m...)
+		return nil, mistake.In("uia: ", m.Err())
 	}
 	return e, nil
 }
@@ -117,30 +117,30 @@ func (e *Engine) setDefaults() {
 }
 
 // check finds the mistakes that need nothing but the Config.
-func (cfg *Config) check(m *mistakes) {
+func (cfg *Config) check(m *mistake.List) {
 	if cfg.Secrets == nil {
-		m.addf("Secrets is required")
+		m.Addf("Secrets is required")
 	}
-	if isNil(cfg.Sessions) {
-		m.addf("Sessions is required")
+	if mistake.IsNil(cfg.Sessions) {
+		m.Addf("Sessions is required")
 	}
-	if cfg.Limiter != nil && isNil(cfg.Limiter) {
-		m.addf("Limiter is a nil %T", cfg.Limiter)
+	if cfg.Limiter != nil && mistake.IsNil(cfg.Limiter) {
+		m.Addf("Limiter is a nil %T", cfg.Limiter)
 	}
 	if cfg.Limiter != nil && cfg.Client == nil {
-		m.addf("Client is required with a Limiter")
+		m.Addf("Client is required with a Limiter")
 	}
 	if cfg.SessionTTL < 0 {
-		m.addf("SessionTTL is negative")
+		m.Addf("SessionTTL is negative")
 	}
 	if cfg.SessionTTL > maxSessionTTL {
-		m.addf("SessionTTL is more than %v", maxSessionTTL)
+		m.Addf("SessionTTL is more than %v", maxSessionTTL)
 	}
 	if cfg.LeaseTTL < 0 {
-		m.addf("LeaseTTL is negative")
+		m.Addf("LeaseTTL is negative")
 	}
 	if cfg.MaxBody < 0 {
-		m.addf("MaxBody is negative")
+		m.Addf("MaxBody is negative")
 	}
 }
 
@@ -154,14 +154,14 @@ func (e *Engine) checkSecrets() error {
 	return err
 }
 
-func (e *Engine) addOperations(m *mistakes) {
+func (e *Engine) addOperations(m *mistake.List) {
 	for _, o := range e.cfg.Operations {
 		if e.operations[o.Name] != nil {
-			m.addf("two operations are named %q", o.Name)
+			m.Addf("two operations are named %q", o.Name)
 			continue
 		}
 		op, err := newOperation(o, e.stages, e.cfg.Sessions)
-		m.add(fmt.Sprintf("operation %q: ", o.Name), err)
+		m.Add(fmt.Sprintf("operation %q: ", o.Name), err)
 		for _, typ := range op.freeFirst(e.stages) {
 			e.log.Warn("uia: sessions may begin with a stage that everybody passes: each costs a database write", "operation", o.Name, "stage", typ)
 		}

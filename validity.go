@@ -8,6 +8,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -35,7 +36,7 @@ var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration
 // asks after each key stroke spends one of it for every character. Its path is
 // the host's to choose; opts may be nil. The error says that the engine or the store is.
 func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.Handler, error) {
-	if e == nil || isNil(tokens) {
+	if e == nil || mistake.IsNil(tokens) {
 		return nil, errors.New("uia: ValidityHandler needs an engine and a TokenStore")
 	}
 	if opts == nil {

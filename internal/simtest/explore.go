@@ -117,22 +117,31 @@ func (e *explorer) chooser(n node) Chooser {
 			next = n.prefix[m.Step]
 		case len(m.Options) == 1, m.Quiet:
 		default:
-			state := uint64(0)
-			if m.State != nil {
-				state = m.State()
-				if !e.Everything && e.known(state, n.left) {
-					return Choice{}, false
-				}
-			}
-			for _, o := range slices.Backward(m.Options[1:]) {
-				if left, ok := n.left.minus(o.Cost); ok {
-					e.stack = append(e.stack, node{append(slices.Clone(trace), o.Choice), state, left})
-				}
+			if !e.branch(n, m, trace) {
+				return Choice{}, false
 			}
 		}
 		trace = append(trace, next)
 		return next, true
 	}
+}
+
+// branch leaves on the stack what could be done instead of the default, and reports
+// whether the default is worth going on with.
+func (e *explorer) branch(n node, m Moment, trace Schedule) bool {
+	state := uint64(0)
+	if m.State != nil {
+		state = m.State()
+		if !e.Everything && e.known(state, n.left) {
+			return false
+		}
+	}
+	for _, o := range slices.Backward(m.Options[1:]) {
+		if left, ok := n.left.minus(o.Cost); ok {
+			e.stack = append(e.stack, node{append(slices.Clone(trace), o.Choice), state, left})
+		}
+	}
+	return true
 }
 
 // known reports whether the state has been explored with at least this budget, and
@@ -177,16 +186,9 @@ func randomly(rnd *rand.Rand, b Budget, length int) Chooser {
 	}
 	change, fault, clock := steps(b.Preemptions), steps(b.Faults), steps(b.Clocks)
 	priority, lowest := rnd.Perm(32), -1
-	among := func(m Moment, wanted func(Option) bool) (Choice, bool) {
-		some := slices.DeleteFunc(slices.Clone(m.Options), func(o Option) bool { return !wanted(o) })
-		if len(some) == 0 {
-			return Choice{}, false
-		}
-		return some[rnd.IntN(len(some))].Choice, true
-	}
 	return func(m Moment) (Choice, bool) {
 		if clock[m.Step] {
-			if c, ok := among(m, func(o Option) bool { return o.Cost.Clocks > 0 || o.Kind == 'w' }); ok {
+			if c, ok := m.among(rnd, func(o Option) bool { return o.Cost.Clocks > 0 || o.Kind == 'w' }); ok {
 				return c, true
 			}
 		}
@@ -194,19 +196,35 @@ func randomly(rnd *rand.Rand, b Budget, length int) Chooser {
 			priority[m.Current] = lowest
 			lowest--
 		}
-		best := m.Options[0].Choice
-		for _, o := range m.Options {
-			if o.Kind == 'r' && o.Verdict == Run && best.Kind == 'r' && priority[o.Who] > priority[best.Who] {
-				best = o.Choice
-			}
-		}
+		best := m.first(priority)
 		if fault[m.Step] {
-			if c, ok := among(m, func(o Option) bool { return o.Cost.Faults > 0 && o.Who == best.Who }); ok {
+			if c, ok := m.among(rnd, func(o Option) bool { return o.Cost.Faults > 0 && o.Who == best.Who }); ok {
 				return c, true
 			}
 		}
 		return best, true
 	}
+}
+
+// among returns one of the options that are wanted, and false if there is none.
+func (m Moment) among(rnd *rand.Rand, wanted func(Option) bool) (Choice, bool) {
+	some := slices.DeleteFunc(slices.Clone(m.Options), func(o Option) bool { return !wanted(o) })
+	if len(some) == 0 {
+		return Choice{}, false
+	}
+	return some[rnd.IntN(len(some))].Choice, true
+}
+
+// first returns what the actor with the highest priority does, or the default where
+// that is not an actor's.
+func (m Moment) first(priority []int) Choice {
+	best := m.Options[0].Choice
+	for _, o := range m.Options {
+		if o.Kind == 'r' && o.Verdict == Run && best.Kind == 'r' && priority[o.Who] > priority[best.Who] {
+			best = o.Choice
+		}
+	}
+	return best
 }
 
 // Replay runs one schedule with a trace. Where a choice is not possible, and after

@@ -142,23 +142,10 @@ func (w *world) checkHolds() {
 // checkBooks checks that accounts and spent uses are the same, and that nothing is in
 // doubt any more.
 func (w *world) checkBooks() {
-	spent := map[string]string{}
+	spent := map[string]string{} // session to user
 	for _, tok := range w.sc.Tokens {
 		for _, u := range w.db.allUses(tok.Value) {
-			if u.State == uia.Pinned && u.Changed.After(time.Now()) {
-				// By a clock that is ahead, and as long as it is: in doubt until then.
-				spent[u.Session] = w.db.byKey[u.Session]
-			}
-			if u.State != uia.Spent {
-				continue
-			}
-			if spent[u.Session] != "" && !w.sc.TwoUses {
-				w.wrong("%s has spent two uses", w.session(u.Session))
-			}
-			spent[u.Session] = u.UserID
-			if w.db.byKey[u.Session] != u.UserID {
-				w.wrong("a use is spent for %s of %s, and the account is %q", u.UserID, w.session(u.Session), w.db.byKey[u.Session])
-			}
+			w.book(u, spent)
 		}
 	}
 	if pinned, _ := w.db.PinnedUses(bg, time.Now(), 100); len(pinned) > 0 {
@@ -168,6 +155,24 @@ func (w *world) checkBooks() {
 		if user != "" && spent[key] != user {
 			w.wrong("the account %s of %s has no spent use: %q", user, w.session(key), spent[key])
 		}
+	}
+}
+
+// book notes whose a spent use is.
+func (w *world) book(u uia.Use, spent map[string]string) {
+	if u.State == uia.Pinned && u.Changed.After(time.Now()) {
+		// By a clock that is ahead, and as long as it is: in doubt until then.
+		spent[u.Session] = w.db.byKey[u.Session]
+	}
+	if u.State != uia.Spent {
+		return
+	}
+	if spent[u.Session] != "" && !w.sc.TwoUses {
+		w.wrong("%s has spent two uses", w.session(u.Session))
+	}
+	spent[u.Session] = u.UserID
+	if w.db.byKey[u.Session] != u.UserID {
+		w.wrong("a use is spent for %s of %s, and the account is %q", u.UserID, w.session(u.Session), w.db.byKey[u.Session])
 	}
 }
 

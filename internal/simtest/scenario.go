@@ -110,18 +110,7 @@ func (sc *Scenario) prepare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sc.world()
 		defer w.randomly()()
-		for _, tok := range sc.Tokens {
-			tt := uia.Token{Value: tok.Value, UsesAllowed: new(int64(tok.Uses))}
-			if tok.Expires != 0 {
-				tt.Expires = w.t0.Add(tok.Expires)
-			}
-			if err := (Store{w}).CreateTokens(bg, tt); err != nil {
-				panic(err)
-			}
-			sc.begin.allowed += tok.Uses
-			sc.begin.uses[tok.Value] = tok.Uses
-		}
-		w.allowed, w.uses = sc.begin.allowed, sc.begin.uses
+		sc.createTokens(w)
 		for i, c := range sc.Clients {
 			_, err := w.engines[0].Authenticate(bg, uia.Request{Operation: "register", Body: []byte(`{}`), Client: address})
 			challenge, ok := errors.AsType[*uia.Challenge](err)
@@ -140,6 +129,21 @@ func (sc *Scenario) prepare(t *testing.T) {
 		}
 		sc.begin.journal = w.journal
 	})
+}
+
+func (sc *Scenario) createTokens(w *world) {
+	for _, tok := range sc.Tokens {
+		tt := uia.Token{Value: tok.Value, UsesAllowed: new(int64(tok.Uses))}
+		if tok.Expires != 0 {
+			tt.Expires = w.t0.Add(tok.Expires)
+		}
+		if err := (Store{w}).CreateTokens(bg, tt); err != nil {
+			panic(err)
+		}
+		sc.begin.allowed += tok.Uses
+		sc.begin.uses[tok.Value] = tok.Uses
+	}
+	w.allowed, w.uses = sc.begin.allowed, sc.begin.uses
 }
 
 // randomly gives the world the random numbers.

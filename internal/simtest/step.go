@@ -34,22 +34,11 @@ func (w *world) enabled() (on []*actor, waiting, stuck bool) {
 
 // options returns the ways to go on; none when it is over.
 func (w *world) options() (out []Option) {
-	add := func(c Choice, cost Budget) { out = append(out, Option{c, cost}) }
 	on, waiting, stuck := w.enabled()
 	if len(on) == 0 {
-		for i, g := range w.ghosts {
-			if stuck && i == 0 {
-				add(Choice{Kind: 'g', Who: int8(g.proc)}, Budget{})
-			}
-		}
-		if waiting {
-			add(Choice{Kind: 'w'}, Budget{})
-		}
-		if stuck && len(out) == 0 {
-			w.wrong("everybody waits for a lock")
-		}
-		return out
+		return w.lastOptions(waiting, stuck)
 	}
+	add := func(c Choice, cost Budget) { out = append(out, Option{c, cost}) }
 	var other Budget // what it costs not to go on with the one that went on last
 	if on[0] == w.cur {
 		other.Preemptions = 1
@@ -75,13 +64,31 @@ func (w *world) options() (out []Option) {
 	if waiting {
 		add(Choice{Kind: 'w'}, Budget{Preemptions: 1})
 	}
-	add(Choice{Kind: 'T'}, Budget{Clocks: 1})
-	if w.sc.Steps {
-		for p := range w.sc.Processes {
-			if w.alive[p] {
-				add(Choice{Kind: '+', Who: int8(p)}, Budget{Clocks: 1})
-				add(Choice{Kind: '-', Who: int8(p)}, Budget{Clocks: 1})
-			}
+	return append(out, w.clockOptions()...)
+}
+
+// lastOptions returns the ways to go on where no actor can.
+func (w *world) lastOptions(waiting, stuck bool) (out []Option) {
+	if stuck && len(w.ghosts) > 0 {
+		out = append(out, Option{Choice{Kind: 'g', Who: int8(w.ghosts[0].proc)}, Budget{}})
+	}
+	if waiting {
+		out = append(out, Option{Choice{Kind: 'w'}, Budget{}})
+	}
+	if stuck && len(out) == 0 {
+		w.wrong("everybody waits for a lock")
+	}
+	return out
+}
+
+// clockOptions returns what can happen to the clocks.
+func (w *world) clockOptions() []Option {
+	out := []Option{{Choice{Kind: 'T'}, Budget{Clocks: 1}}}
+	for p := range w.sc.Processes {
+		if w.sc.Steps && w.alive[p] {
+			out = append(out,
+				Option{Choice{Kind: '+', Who: int8(p)}, Budget{Clocks: 1}},
+				Option{Choice{Kind: '-', Who: int8(p)}, Budget{Clocks: 1}})
 		}
 	}
 	return out
