@@ -65,6 +65,7 @@ func TestBadInput(t *testing.T) {
 		"not UTF-8":        {"\"a\":\"\xff\"", "\"\xfe\":1", "\"a\":\"\xc0\xaf\"", "\"a\":\"\xed\xa0\x80\"", "\"a\":\"\xf4\x90\x80\x80\"", "\"a\":\"\xe2\x82\"", "\xff", `"a":"\ud800"`, `"a":"\udfff"`, `"\ud800":1`},
 		"duplicate":        {`"a":1,"a":1`, `"a":1,"\u0061":2`, `"a":{"b":1,"b":1}`, `"username":"alice","username":"bob"`, `"a":[{"":1,"":2}]`},
 		"nesting":          {`"a":` + nested(64, "[", "]"), `"a":` + nested(64, `{"a":`, "}"), `"a":` + nested(20000, "[", "]"), `"a":` + strings.Repeat("[", 30000), `"a":` + strings.Repeat(`{"a":`, 10000)},
+		"too many members": {`"a":[` + strings.TrimSuffix(strings.Repeat(`{"a":0},`, 1000), ",") + `]`},
 		"a wrong type":     {`"username":7`, `"username":{}`, `"username":["alice"]`, `"username":true`},
 		"a body too large": {`"a":"` + strings.Repeat("x", 1<<20) + `"`, `"a":` + nested(1<<19, "[", "]")},
 	} {

@@ -15,6 +15,7 @@ var (
 	errNotJSON    = NewError(http.StatusBadRequest, spec.NotJSON("The request body is not valid JSON."))
 	errDuplicate  = NewError(http.StatusBadRequest, spec.BadJSON("An object has two members of the same name."))
 	errTooDeep    = NewError(http.StatusBadRequest, spec.BadJSON("The request body is nested too deeply."))
+	errTooMany    = NewError(http.StatusBadRequest, spec.BadJSON("The request body has too many members."))
 	errBadAuth    = NewError(http.StatusBadRequest, spec.BadJSON("The member auth is not an object."))
 	errBadType    = NewError(http.StatusBadRequest, spec.BadJSON("The member type of auth is not a string."))
 	errBadSession = NewError(http.StatusBadRequest, spec.BadJSON("The member session of auth is not a string."))
@@ -67,6 +68,8 @@ func readObject(body []byte) ([]byte, error) {
 		return nil, errDuplicate
 	case errors.Is(err, canonical.ErrDepth):
 		return nil, errTooDeep
+	case errors.Is(err, canonical.ErrMembers):
+		return nil, errTooMany
 	}
 	return nil, errNotJSON
 }

@@ -32,9 +32,16 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 	}), nil
 }
 
+// maxBody is how long a body may be, in bytes. No client sends as much, and a stranger's
+// costs in proportion to its length. Config.MaxBody may be less.
+const maxBody = 16 << 10
+
 // serve returns nothing if another handler has answered.
 func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.Engine) (json.RawMessage, error) {
 	req, err := e.Request(r, uia.Caller{Operation: OperationName})
+	if err == nil && len(req.Body) > maxBody {
+		err = uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "The request body is too large."})
+	}
 	var other http.Handler
 	switch {
 	case err == nil && appService(req.Body):

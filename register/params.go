@@ -42,17 +42,12 @@ var remembered = []string{
 // readParams reads the session's parameters, and refuses those with which no
 // account can be made.
 func readParams(s *uia.Session) (p params, err error) {
-	for _, member := range []struct {
-		name string
-		into any
-	}{
-		{"username", &p.Username}, {"password", &p.Password}, {"device_id", &p.DeviceID},
-		{"initial_device_display_name", &p.DeviceName}, {"inhibit_login", (*flag)(&p.InhibitLogin)},
-		{"refresh_token", (*flag)(&p.RefreshToken)}, {"guest_access_token", &p.GuestToken},
-	} {
-		if _, err := s.Param(member.name, member.into); err != nil {
-			return p, err
-		}
+	if err := uia.Fields(s.Params, map[string]any{
+		"username": &p.Username, "password": &p.Password, "device_id": &p.DeviceID,
+		"initial_device_display_name": &p.DeviceName, "inhibit_login": (*flag)(&p.InhibitLogin),
+		"refresh_token": (*flag)(&p.RefreshToken), "guest_access_token": &p.GuestToken,
+	}); err != nil {
+		return p, err
 	}
 	p.Username = CanonicalLocalpart(p.Username)
 	for _, field := range []struct {

@@ -13,12 +13,18 @@ import (
 // maxDepth bounds how deeply arrays and objects nest.
 const maxDepth = 64
 
+// maxMembers bounds how many members all objects of a body have together. Sorting
+// thousands of them costs a hundred times what an ordinary body does, and whoever
+// sends it has proved nothing yet.
+const maxMembers = 256
+
 // Why [Object] refuses.
 var (
 	ErrSyntax    = errors.New("canonical: not valid JSON")
 	ErrNotObject = errors.New("canonical: not a JSON object")
 	ErrDuplicate = errors.New("canonical: an object has two members of the same name")
 	ErrDepth     = errors.New("canonical: nested too deeply")
+	ErrMembers   = errors.New("canonical: too many members")
 )
 
 // Object returns the canonical form of a JSON object, in memory of its own. An
@@ -48,6 +54,7 @@ type parser struct {
 	pos   int
 	out   []byte
 	depth int
+	count int    // of the members so far
 	spans []span // the members of the objects that are open
 	array [16]span
 	moved []byte // room for sorting

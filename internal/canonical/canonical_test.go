@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -100,13 +101,14 @@ func acceptable(body []byte) bool {
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	depth, ok := walk(d)
-	return ok && depth <= maxDepth
+	members := 0
+	depth, ok := walk(d, &members)
+	return ok && depth <= maxDepth && members <= maxMembers
 }
 
 // walk reads one value. It returns how deeply it nests, and false if an object
-// repeats a name.
-func walk(d *json.Decoder) (depth int, ok bool) {
+// repeats a name, and counts the members.
+func walk(d *json.Decoder, members *int) (depth int, ok bool) {
 	token, err := d.Token()
 	if err != nil {
 		panic(err)
@@ -125,8 +127,9 @@ func walk(d *json.Decoder) (depth int, ok bool) {
 			}
 			ok = ok && !slices.Contains(names, any(name))
 			names = append(names, name)
+			*members++
 		}
-		n, fine := walk(d)
+		n, fine := walk(d, members)
 		depth, ok = max(depth, n), ok && fine
 	}
 	if _, err := d.Token(); err != nil {
@@ -186,6 +189,23 @@ func rewrite(out []byte, v any) []byte {
 		out = fmt.Append(out, map[any]string{nil: "null", true: "true", false: "false"}[v])
 	}
 	return append(out, ' ')
+}
+
+func TestTooManyMembers(t *testing.T) {
+	object := func(members int) string {
+		var b strings.Builder
+		for i := range members {
+			fmt.Fprintf(&b, `,"m%d":0`, i)
+		}
+		return "{" + strings.TrimPrefix(b.String(), ",") + "}"
+	}
+	for body, want := range map[string]error{
+		object(maxMembers): nil, object(maxMembers + 1): ErrMembers,
+		`{"a":[` + object(maxMembers-2) + `],"b":1}`: nil, `{"a":[` + object(maxMembers-1) + `],"b":1}`: ErrMembers,
+	} {
+		_, err := Object([]byte(body))
+		assert.Equal(t, want, err, "%.40s", body)
+	}
 }
 
 func TestCanonicalForm(t *testing.T) {

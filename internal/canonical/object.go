@@ -19,6 +19,9 @@ func (p *parser) object() error {
 	}
 	base := len(p.spans)
 	for {
+		if p.count++; p.count > maxMembers {
+			return ErrMembers
+		}
 		m := span{start: len(p.out)}
 		if p.space(); p.pos == len(p.src) || p.src[p.pos] != '"' {
 			return ErrSyntax
