@@ -38,7 +38,7 @@ type mutant struct {
 
 // mutants are the broken homeservers.
 var mutants = slices.Concat(challengeMutants, sessionMutants, protocolMutants, stageMutants, finishedMutants, tokenMutants, raceMutants,
-	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, deviceMutants, adminMutants,
+	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, deviceMutants, keyMutants, adminMutants,
 	closedMutants, limitMutants, offersMutants)
 
 // backend is what a mutant has at hand.

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -145,6 +146,48 @@ var deviceMutants = []mutant{
 		if x.register() && x.status == 403 {
 			x.pass()
 			x.status = 401
+		}
+	}},
+	{name: "renames no device", serve: func(_ *backend, x *exchange) {
+		if x.devices() && x.r.Method == "PUT" && x.r.Header.Get("Authorization") != "" {
+			x.header, x.status, x.json = make(http.Header), 200, map[string]any{}
+			return
+		}
+		x.send(x.raw)
+	}},
+	{name: "renames devices that there are not", answer: func(_ *backend, x *exchange) {
+		if x.devices() && x.r.Method == "PUT" && x.status == 404 {
+			x.status, x.json = 200, map[string]any{}
+		}
+	}},
+	{name: "breaks on a device's name of the wrong type", answer: breaks(func(x *exchange) bool {
+		return x.devices() && x.r.Method == "PUT" && x.status == 400
+	})},
+}
+
+// keys reports whether the request uploads keys for cross-signing.
+func (x *exchange) keys() bool { return strings.HasSuffix(x.path(), "/device_signing/upload") }
+
+// keyMutants are wrong about which keys for cross-signing need a password.
+var keyMutants = []mutant{
+	{name: "asks for a password before the first keys", answer: func(_ *backend, x *exchange) {
+		if x.keys() && x.status == 200 && x.auth() == nil {
+			x.status, x.json = 401, map[string]any{"flows": []any{}, "session": "s"}
+		}
+	}},
+	{name: "asks for a password before the same keys", answer: func(b *backend, x *exchange) {
+		if key, _ := json.Marshal(x.sent["master_key"]); x.keys() && b.put("master", string(key)) == string(key) {
+			x.status, x.json = 401, map[string]any{"flows": []any{}, "session": "s"}
+		}
+	}},
+	{name: "replaces keys without a password", answer: func(_ *backend, x *exchange) {
+		if x.keys() && x.json["flows"] != nil {
+			x.status, x.json = 200, map[string]any{}
+		}
+	}},
+	{name: "replaces no keys", answer: func(_ *backend, x *exchange) {
+		if x.keys() && x.auth() != nil {
+			x.refuse(403, "M_FORBIDDEN")
 		}
 	}},
 }
