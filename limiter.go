@@ -10,7 +10,8 @@ import (
 
 // Limiter bounds how many wrong guesses a client may make. One limiter serves
 // every place where a secret can be guessed, so that all of them draw on one
-// budget. Package limit has the limiter of a homeserver that is one process.
+// budget. Package limit has the limiter of a homeserver that is one process,
+// and package redislimit that of one which is several.
 type Limiter interface {
 	// Charge takes one failure from the client's budget before a guess is looked
 	// at, so that a thousand guesses at once are no cheaper than a thousand in a

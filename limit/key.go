@@ -5,34 +5,35 @@ import (
 	"net/netip"
 )
 
-// key is what a budget is kept under: an IPv4 address mapped to IPv6, an IPv6 address
-// without its lower half, or the first three groups of one.
-type key struct{ hi, lo uint64 }
-
-// client is whom a guess is charged to.
-type client struct {
-	narrow key
-	wide   key // of an IPv6 client
-	six    bool
-}
+// Wide is how many budgets an IPv6 /48 has.
+const Wide = 8
 
 // nat64 are the addresses under which a translator shows IPv4 clients (RFC 6052).
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// clientOf is false for what cannot be the address of a client.
-func clientOf(a netip.Addr) (client, bool) {
-	a = a.Unmap()
-	if nat64.Contains(a.WithZone("")) {
-		b := a.As16()
-		a = netip.AddrFrom4([4]byte(b[12:]))
+// Units returns what a guess is charged to: an IPv4 address or an IPv6 /64, and of an
+// IPv6 client the /48 as well; of others wide is not valid. It is false for what
+// cannot be the address of a client. It is for a limiter of one's own, which then
+// takes the same for a customer as this package does.
+func Units(client netip.Addr) (narrow, wide netip.Prefix, ok bool) {
+	client = client.Unmap().WithZone("")
+	if nat64.Contains(client) {
+		b := client.As16()
+		client = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	if !a.IsValid() || a.IsUnspecified() {
-		return client{}, false
+	switch {
+	case !client.IsValid() || client.IsUnspecified():
+		return narrow, wide, false
+	case client.Is4():
+		return netip.PrefixFrom(client, 32), wide, true
 	}
-	b := a.As16()
-	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
-	if a.Is4() {
-		return client{narrow: key{hi, lo}}, true
-	}
-	return client{narrow: key{hi, 0}, wide: key{hi &^ 0xffff, 0}, six: true}, true
+	return netip.PrefixFrom(client, 64).Masked(), netip.PrefixFrom(client, 48).Masked(), true
+}
+
+// key is what a budget is kept under: a prefix without its length.
+type key struct{ hi, lo uint64 }
+
+func keyOf(p netip.Prefix) key {
+	b := p.Addr().As16()
+	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }

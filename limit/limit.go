@@ -14,12 +14,19 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
+// The defaults of [Options].
+const (
+	DefaultBurst  = 60
+	DefaultRefill = 10 * time.Second
+)
+
 // Options are the options of [New]. A zero field means the default.
 type Options struct {
-	// Burst is how many failures a client has at first, and at most. Zero means 60.
+	// Burst is how many failures a client has at first, and at most. Zero means
+	// DefaultBurst.
 	Burst int
-	// Refill is how long it takes until one failure is forgiven. Zero means 10
-	// seconds: with the default burst a client has 8,700 guesses on its first day.
+	// Refill is how long it takes until one failure is forgiven. Zero means
+	// DefaultRefill: with the default burst a client has 8,700 guesses on its first day.
 	Refill time.Duration
 	// MaxClients is for how many clients a budget is kept, about 75 bytes each, and for
 	// how many IPv6 /48. A client counts while it has a guess in flight or a failure
@@ -29,9 +36,6 @@ type Options struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
-
-// wide is how many budgets an IPv6 /48 has.
-const wide = 8
 
 // Limiter is the [uia.Limiter] of a single process: a budget of failures for each
 // IPv4 address and for each IPv6 /64, and eight such budgets for each IPv6 /48, which
@@ -60,10 +64,10 @@ func New(opts *Options) (*Limiter, error) {
 		o = *opts
 	}
 	if o.Burst == 0 {
-		o.Burst = 60
+		o.Burst = DefaultBurst
 	}
 	if o.Refill == 0 {
-		o.Refill = 10 * time.Second
+		o.Refill = DefaultRefill
 	}
 	if o.MaxClients == 0 {
 		o.MaxClients = 32768
@@ -90,15 +94,15 @@ func New(opts *Options) (*Limiter, error) {
 	return &Limiter{
 		now: o.Now, start: o.Now(),
 		narrow: newTable(budget, o.Refill, o.MaxClients),
-		wide:   newTable(budget, max(o.Refill/wide, 1), o.MaxClients), // as long, of failures that are forgiven sooner
+		wide:   newTable(budget, max(o.Refill/Wide, 1), o.MaxClients), // as long, of failures that are forgiven sooner
 	}, nil
 }
 
 var _ uia.Limiter = (*Limiter)(nil)
 
 // Charge implements [uia.Limiter].
-func (l *Limiter) Charge(ctx context.Context, addr netip.Addr) (settle func(failed bool), err error) {
-	c, ok := clientOf(addr)
+func (l *Limiter) Charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
+	small, large, ok := Units(client)
 	if !ok {
 		return nil, uia.ErrNoClient
 	}
@@ -106,7 +110,8 @@ func (l *Limiter) Charge(ctx context.Context, addr netip.Addr) (settle func(fail
 		return nil, err
 	}
 	// The narrow one first, always: who has both waits for nobody.
-	near, err := l.take(ctx, l.narrow, c.narrow)
+	narrow, wide := keyOf(small), keyOf(large)
+	near, err := l.take(ctx, l.narrow, narrow)
 	if err != nil {
 		return nil, err
 	}
@@ -115,13 +120,13 @@ func (l *Limiter) Charge(ctx context.Context, addr netip.Addr) (settle func(fail
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		now := l.elapsed()
-		l.narrow.settle(c.narrow, near, now, failed)
+		l.narrow.settle(narrow, near, now, failed)
 		if far != nil {
-			l.wide.settle(c.wide, far, now, failed)
+			l.wide.settle(wide, far, now, failed)
 		}
 	}
-	if c.six {
-		if far, err = l.take(ctx, l.wide, c.wide); err != nil {
+	if large.IsValid() {
+		if far, err = l.take(ctx, l.wide, wide); err != nil {
 			far = nil
 			end(false)
 			return nil, err
