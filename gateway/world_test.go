@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -392,9 +393,7 @@ func params(user, password string) dict {
 
 func with(params dict, auth dict) dict {
 	out := dict{"auth": auth}
-	for k, v := range params {
-		out[k] = v
-	}
+	maps.Copy(out, params)
 	return out
 }
 
