@@ -100,38 +100,41 @@ func registerJS(t *testing.T, h *homeserver, cases []jsCase) []jsResult {
 func TestMatrixJSSDK(t *testing.T) {
 	for name, flow := range map[string]uia.Flow{"T": flowT, "TD": flowTD} {
 		t.Run(name, func(t *testing.T) {
-			h := newHomeserver(t, flow, map[string]int64{"once": 1, "twice": 2})
-			results := registerJS(t, h, []jsCase{
-				{Username: "alice", Password: "wonderland", Tokens: []string{"once"}},
-				{Username: "mallory", Password: "wonderland", Tokens: []string{"once"}},
-				{Username: "bob", Password: "wonderland", Tokens: []string{"wrong", "once", "twice"}},
-				{Username: "bob", Password: "wonderland", Tokens: []string{"twice"}},
-			})
-			right, usedUp, retried, taken := results[0], results[1], results[2], results[3]
-
-			require.Nil(t, right.Failure)
-			require.Equal(t, "@alice:localhost", right.Response.UserID)
-			require.Empty(t, right.Errors)
-			require.Equal(t, 1, right.Sessions)
-			require.True(t, right.Synced)
-
-			require.Equal(t, []string{"M_UNAUTHORIZED"}, usedUp.Errors)
-			require.Contains(t, usedUp.Failure.Message, "out of tokens")
-
-			require.Nil(t, retried.Failure)
-			require.Equal(t, "@bob:localhost", retried.Response.UserID)
-			require.Equal(t, []string{"M_UNAUTHORIZED", "M_UNAUTHORIZED"}, retried.Errors)
-			require.Equal(t, 1, retried.Sessions, "all of it in one session")
-			require.True(t, retried.Synced)
-
-			require.Equal(t, "M_USER_IN_USE", taken.Failure.ErrCode)
-
-			pending, completed := h.uses(t, "once")
-			require.Equal(t, []int64{0, 1}, []int64{pending, completed}, "once")
-			pending, completed = h.uses(t, "twice")
-			require.Equal(t, []int64{0, 1}, []int64{pending, completed}, "twice")
+			testMatrixJSSDK(t, newHomeserver(t, flow, map[string]int64{"once": 1, "twice": 2}))
 		})
 	}
+}
+
+func testMatrixJSSDK(t *testing.T, h *homeserver) {
+	results := registerJS(t, h, []jsCase{
+		{Username: "alice", Password: "wonderland", Tokens: []string{"once"}},
+		{Username: "mallory", Password: "wonderland", Tokens: []string{"once"}},
+		{Username: "bob", Password: "wonderland", Tokens: []string{"wrong", "once", "twice"}},
+		{Username: "bob", Password: "wonderland", Tokens: []string{"twice"}},
+	})
+	right, usedUp, retried, taken := results[0], results[1], results[2], results[3]
+
+	require.Nil(t, right.Failure)
+	require.Equal(t, "@alice:localhost", right.Response.UserID)
+	require.Empty(t, right.Errors)
+	require.Equal(t, 1, right.Sessions)
+	require.True(t, right.Synced)
+
+	require.Equal(t, []string{"M_UNAUTHORIZED"}, usedUp.Errors)
+	require.Contains(t, usedUp.Failure.Message, "out of tokens")
+
+	require.Nil(t, retried.Failure)
+	require.Equal(t, "@bob:localhost", retried.Response.UserID)
+	require.Equal(t, []string{"M_UNAUTHORIZED", "M_UNAUTHORIZED"}, retried.Errors)
+	require.Equal(t, 1, retried.Sessions, "all of it in one session")
+	require.True(t, retried.Synced)
+
+	require.Equal(t, "M_USER_IN_USE", taken.Failure.ErrCode)
+
+	pending, completed := h.uses(t, "once")
+	require.Equal(t, []int64{0, 1}, []int64{pending, completed}, "once")
+	pending, completed = h.uses(t, "twice")
+	require.Equal(t, []int64{0, 1}, []int64{pending, completed}, "twice")
 }
 
 // The name is taken by somebody else between the token's stage and the last one. The
