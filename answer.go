@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/matrix-uia/uia/internal/canonical"
 	"github.com/matrix-uia/uia/internal/flow"
-	"github.com/matrix-uia/uia/internal/wire"
 )
 
 // Error is an answer in the standard error format (Client-Server API, "Standard
@@ -154,11 +152,8 @@ type Continue struct {
 // Error says that the stage is not done yet.
 func (*Continue) Error() string { return "uia: the stage needs another request" }
 
-// Answer tells what a client is sent for an error of this package: for hosts
-// whose handlers return their response. The body encodes with encoding/json. A
-// nil error is a mistake of the caller, and answered like an unknown one: 500
-// M_UNKNOWN.
-func Answer(err error) (status int, header http.Header, body any) {
+// answer tells what a client is sent for an error that has been reported.
+func answer(err error) (status int, header http.Header, body any) {
 	header = http.Header{}
 	if c, ok := errors.AsType[*Challenge](err); ok {
 		return http.StatusUnauthorized, header, c
@@ -176,31 +171,4 @@ func Answer(err error) (status int, header http.Header, body any) {
 
 func internalError(cause error) *Error {
 	return &Error{Status: http.StatusInternalServerError, MatrixError: spec.Unknown("Internal server error"), Cause: cause}
-}
-
-// WriteError writes what [Answer] says of err, as [WriteJSON] does.
-func WriteError(w http.ResponseWriter, err error) {
-	status, header, body := Answer(err)
-	maps.Copy(w.Header(), header)
-	WriteJSON(w, status, body)
-}
-
-// WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the
-// specification asks for on every answer, and Cache-Control: no-store. A
-// json.RawMessage is written as it is.
-func WriteJSON(w http.ResponseWriter, status int, body any) {
-	var out []byte
-	var err error
-	switch b := body.(type) {
-	case json.RawMessage:
-		out = b
-	case *Challenge: // directly: json.Marshal would parse the result once more
-		out, err = b.MarshalJSON()
-	default:
-		out, err = json.Marshal(body)
-	}
-	if err != nil { // a body of the host that does not encode
-		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
-	}
-	wire.WriteJSON(w, status, out)
 }

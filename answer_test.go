@@ -48,7 +48,7 @@ func TestAnswer(t *testing.T) {
 		}), 401, `{"flows":[{"stages":["a"]}],"params":{"a":{"k":1}},"session":"é\"","completed":["a"],"errcode":"M_X","error":"why"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status, header, body := uia.Answer(tc.err)
+			status, header, body := uia.Answer(t.Context(), nil, tc.err)
 			encoded, err := json.Marshal(body)
 			require.NoError(t, err)
 			assert.Equal(t, tc.status, status)
@@ -56,7 +56,7 @@ func TestAnswer(t *testing.T) {
 			assert.Equal(t, tc.retry, header.Get("Retry-After"))
 
 			w := httptest.NewRecorder()
-			uia.WriteError(w, tc.err)
+			uia.WriteError(w, httptest.NewRequest("GET", "/", nil), nil, tc.err)
 			assert.Equal(t, tc.status, w.Code)
 			assert.JSONEq(t, tc.body, w.Body.String())
 			assert.Equal(t, tc.retry, w.Header().Get("Retry-After"))
@@ -84,9 +84,10 @@ func TestErrorsAreGoErrors(t *testing.T) {
 }
 
 func TestWriteJSON(t *testing.T) {
+	log, text := logged()
 	write := func(body any) (int, string) {
 		w := httptest.NewRecorder()
-		uia.WriteJSON(w, 200, body)
+		uia.WriteJSON(w, httptest.NewRequest("GET", "/", nil), log, 200, body)
 		return w.Code, w.Body.String()
 	}
 	for want, body := range map[string]any{`{"as":"it is" }`: json.RawMessage(`{"as":"it is" }`), `{"a":1}`: dict{"a": 1}} {
@@ -97,6 +98,7 @@ func TestWriteJSON(t *testing.T) {
 	status, got := write(dict{"f": func() {}})
 	assert.Equal(t, 500, status)
 	assert.JSONEq(t, `{"errcode":"M_UNKNOWN","error":"Internal server error"}`, got)
+	assert.Contains(t, text.String(), "the body of an answer does not encode: json: unsupported type: func()")
 }
 
 // reply is what handlers of some homeservers return, instead of writing it.
@@ -118,7 +120,7 @@ func (h *homeserver) handle(r *http.Request) reply {
 			}
 		}
 	}
-	code, header, body := uia.Answer(err)
+	code, header, body := h.engine.Answer(r.Context(), err)
 	return reply{code, header, body}
 }
 
@@ -161,7 +163,7 @@ func TestFinishIsCalledOnce(t *testing.T) {
 	_, err = g.Finish(t.Context(), h.operate)
 	require.NoError(t, err)
 	_, err = g.Finish(t.Context(), h.operate)
-	status, _, _ := uia.Answer(err)
+	status, _, _ := uia.Answer(t.Context(), nil, err)
 	assert.Equal(t, 500, status)
 	assert.Equal(t, 1, h.accounts.count())
 }

@@ -30,7 +30,7 @@ func (h *homeserver) attempt(session, token string) error {
 func status(t testing.TB, err error) int {
 	t.Helper()
 	require.Error(t, err)
-	code, _, _ := uia.Answer(err)
+	code, _, _ := uia.Answer(t.Context(), nil, err)
 	return code
 }
 

@@ -29,15 +29,14 @@ var errOver = NewError(http.StatusForbidden, spec.Forbidden("The session is fini
 // 403 for one that does not wait for this stage.
 func (e *Engine) Complete(ctx context.Context, c Completion) error {
 	v, err := e.find(ctx, c.Session)
-	if err == nil && !v.s.Has(c.Type) {
-		switch {
-		case !v.awaits(c.Type):
-			err = errNotAwaited
-		default:
-			err = v.complete(ctx, e.stages[c.Type], c.Result, false)
-		}
+	switch {
+	case err != nil || v.s.Has(c.Type):
+	case !v.awaits(c.Type):
+		err = errNotAwaited
+	default:
+		err = v.complete(ctx, e.stages[c.Type], c.Result, false)
 	}
-	return e.told(ctx, err)
+	return e.reportOf(ctx, v, err)
 }
 
 // Attempt attempts a stage of a session, as [Engine.Session] has returned it, with what
@@ -53,10 +52,10 @@ func (e *Engine) Complete(ctx context.Context, c Completion) error {
 func (e *Engine) Attempt(ctx context.Context, s *Session, authType string, auth json.RawMessage) error {
 	v, err := e.find(ctx, s.ID)
 	if err != nil || v.s.Has(authType) {
-		return e.told(ctx, err)
+		return e.reportOf(ctx, v, err)
 	}
 	if !v.awaits(authType) {
-		return e.told(ctx, errNotAwaited)
+		return errNotAwaited
 	}
 	v.s.Client = s.Client
 	v.auth = authData{object: auth, typ: authType, session: v.s.ID}
@@ -70,7 +69,7 @@ func (e *Engine) Attempt(ctx context.Context, s *Session, authType string, auth 
 		}
 		return &Continue{Extra: c.Extra}
 	}
-	return e.told(ctx, err)
+	return v.report(ctx, err)
 }
 
 // Session returns the session of this ID as it is now, for hosts that want to know
@@ -80,12 +79,21 @@ func (e *Engine) Attempt(ctx context.Context, s *Session, authType string, auth 
 func (e *Engine) Session(ctx context.Context, id string) (*Session, error) {
 	v, err := e.find(ctx, id)
 	if err != nil {
-		return nil, e.told(ctx, err)
+		return nil, e.reportOf(ctx, v, err)
 	}
 	return v.s, nil
 }
 
-// find opens a session of which only the ID is known.
+// reportOf is report for an error of find, which may not have come as far as a visit.
+func (e *Engine) reportOf(ctx context.Context, v *visit, err error) error {
+	if v == nil {
+		return report(ctx, e.log, err)
+	}
+	return v.report(ctx, err)
+}
+
+// find opens a session of which only the ID is known. With an error it returns the visit
+// as far as that is known.
 func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	now := e.now()
 	keys, err := e.keys(ctx, now)
@@ -102,18 +110,18 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
 	v.s.describe, v.s.anyOrder = v.op.Describe, v.op.AnyOrder
 	if err := v.resume(ctx, id); errors.Is(err, errPast) {
-		return nil, errUnknownSession
+		return v, errUnknownSession
 	} else if err != nil {
-		return nil, err
+		return v, err
 	}
 	switch {
 	case v.data.Dead:
-		return nil, errUnknownSession
+		return v, errUnknownSession
 	case v.rec.State == Done:
-		return nil, errOver
+		return v, errOver
 	}
 	if _, err := v.settleParams(); err != nil && err != errMissingParams {
-		return nil, err
+		return v, err
 	}
 	v.s.running = v.rec.State == Running
 	return v, nil

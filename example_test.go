@@ -80,7 +80,7 @@ func Example_returnedResponses() {
 			}
 		}
 		if err != nil {
-			status, header, body := uia.Answer(err)
+			status, header, body := engine.Answer(ctx, err)
 			return jsonResponse{status, header, body}
 		}
 		return jsonResponse{200, nil, body}

@@ -120,7 +120,7 @@ func TestContinue(t *testing.T) {
 func TestComplete(t *testing.T) {
 	h := newProbed(t, nil)
 	complete := func(c uia.Completion) answer {
-		status, _, body := uia.Answer(h.engine.Complete(t.Context(), c))
+		status, _, body := h.engine.Answer(t.Context(), h.engine.Complete(t.Context(), c))
 		encoded, err := json.Marshal(body)
 		require.NoError(t, err)
 		a := answer{Status: status, Body: string(encoded)}
@@ -171,7 +171,7 @@ func TestCompleteHoldsATokenToo(t *testing.T) {
 	assert.EqualValues(t, 1, pending)
 	other := h.open(dict{"username": "bob"})
 	c.Session = other
-	status, _, _ := uia.Answer(h.engine.Complete(t.Context(), c))
+	status, _, _ := h.engine.Answer(t.Context(), h.engine.Complete(t.Context(), c))
 	assert.Equal(t, 401, status)
 	h.post(dict{"auth": submitDummy(s)}).is(t, 200, "")
 }
@@ -200,11 +200,11 @@ func TestEngineSession(t *testing.T) {
 	h.post(dict{"auth": submit(s, "second")}).is(t, 200, "")
 	for id, want := range map[string]int{s: 403, "x": 400, "": 400} {
 		_, err = h.engine.Session(t.Context(), id)
-		status, _, _ := uia.Answer(err)
+		status, _, _ := uia.Answer(t.Context(), nil, err)
 		assert.Equal(t, want, status)
 	}
 	h.meter.fail = func(string) error { return errors.New("down") }
 	_, err = h.engine.Session(t.Context(), del)
-	status, _, _ := uia.Answer(err)
+	status, _, _ := uia.Answer(t.Context(), nil, err)
 	assert.Equal(t, 500, status)
 }

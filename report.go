@@ -2,7 +2,11 @@ package uia
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -13,23 +17,70 @@ import (
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
-// WriteError is the function of this name for handlers around the engine: it also
-// logs what the client is not told of err, and knows a *LimitError.
+// Answer tells what a client is sent for err, and logs what the client is not told of
+// it, once: for hosts whose handlers return their response. The body encodes with
+// encoding/json. It knows a *Challenge, an *Error, a *LimitError and the errors of
+// stores; any other is a 500 that says nothing, and so is nil, which is a mistake of the
+// caller. [Engine.Answer] logs where the engine does; log nil discards.
+func Answer(ctx context.Context, log *slog.Logger, err error) (status int, header http.Header, body any) {
+	return answer(report(ctx, log, err))
+}
+
+// WriteError writes what [Answer] says of err, as [WriteJSON] does: for handlers that
+// have no engine. Others call [Engine.WriteError].
+func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	status, header, body := Answer(r.Context(), log, err)
+	maps.Copy(w.Header(), header)
+	WriteJSON(w, r, log, status, body)
+}
+
+// WriteJSON writes a Matrix answer: the body as JSON, the CORS headers that the
+// specification asks for on every answer, and Cache-Control: no-store. A
+// json.RawMessage is written as it is. A body that does not encode is logged, and
+// answered with a 500.
+func WriteJSON(w http.ResponseWriter, r *http.Request, log *slog.Logger, status int, body any) {
+	var out []byte
+	var err error
+	switch b := body.(type) {
+	case json.RawMessage:
+		out = b
+	case *Challenge: // directly: json.Marshal would parse the result once more
+		out, err = b.MarshalJSON()
+	default:
+		out, err = json.Marshal(body)
+	}
+	if err != nil {
+		status, out = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"Internal server error"}`)
+		report(r.Context(), log, fmt.Errorf("the body of an answer does not encode: %w", err))
+	}
+	wire.WriteJSON(w, status, out)
+}
+
+// WriteError is [WriteError] for handlers around the engine: it logs where the engine
+// does.
 func (e *Engine) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	WriteError(w, e.told(r.Context(), err))
+	WriteError(w, r, e.log, err)
 }
 
-// Answer is the function of this name for errors of whatever kind: it also logs what
-// the client is not told of err, once, and knows a *LimitError.
+// WriteJSON is [WriteJSON] for handlers around the engine.
+func (e *Engine) WriteJSON(w http.ResponseWriter, r *http.Request, status int, body any) {
+	WriteJSON(w, r, e.log, status, body)
+}
+
+// Answer is [Answer] for handlers around the engine.
 func (e *Engine) Answer(ctx context.Context, err error) (status int, header http.Header, body any) {
-	return Answer(e.told(ctx, err))
+	return Answer(ctx, e.log, err)
 }
 
-// told returns what the client is told of err, as an *Error or a *Challenge, and
-// logs what it is not told, unless that has been logged already.
-func (e *Engine) told(ctx context.Context, err error) error {
+// report returns what the client is told of err, as an *Error or a *Challenge, and
+// logs what it is not told, unless that has been logged already. attrs say what the
+// request was about. Nil stays nil.
+func report(ctx context.Context, log *slog.Logger, err error, attrs ...any) error {
 	if err == nil {
 		return nil
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	if c, ok := errors.AsType[*Challenge](err); ok {
 		return c
@@ -37,7 +88,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 	if open, ok := errors.AsType[*undecided](err); ok {
 		out := *open.told
 		if out.Cause != nil && !out.logged {
-			e.log.WarnContext(ctx, "uia: an operation is undecided", "error", out.Cause)
+			log.WarnContext(ctx, "uia: an operation is undecided", append(attrs, "error", out.Cause)...)
 			out.logged = true
 		}
 		return &out
@@ -46,7 +97,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 		if known.Status < 500 || known.Cause == nil || known.logged {
 			return known
 		}
-		e.log.ErrorContext(ctx, "uia: request failed", "status", known.Status, "error", known.Cause)
+		log.ErrorContext(ctx, "uia: request failed", append(attrs, "status", known.Status, "error", err)...)
 		out := *known
 		out.logged = true
 		return &out
@@ -62,7 +113,7 @@ func (e *Engine) told(ctx context.Context, err error) error {
 	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) { // the client hung up, and nothing else is wrong
 		return &Error{Status: http.StatusServiceUnavailable, MatrixError: spec.Unknown("The request was cancelled."), Cause: err, logged: true}
 	}
-	e.log.ErrorContext(ctx, "uia: request failed", "error", err)
+	log.ErrorContext(ctx, "uia: request failed", append(attrs, "error", err)...)
 	if errors.Is(err, ErrFull) {
 		return &Error{
 			Status:      http.StatusTooManyRequests,
@@ -80,15 +131,12 @@ func (e *Engine) told(ctx context.Context, err error) error {
 // *Challenge for [Answer], and logs what it is not told. It is for what a host refuses
 // by itself before it calls Authenticate. Nil stays nil.
 func (e *Engine) Refuse(ctx context.Context, r Request, err error) error {
-	if err == nil {
-		return nil
-	}
-	return stopping(e.told(ctx, err), r.hasAuth)
+	return stopping(report(ctx, e.log, err, "operation", r.Operation), r.hasAuth)
 }
 
-// stopping returns the error as it answers a request that has an auth member or not. matrix-js-sdk repeats a
-// refused dummy stage without a pause and for ever, whatever the status, unless the
-// error says that there is no flow to go on with.
+// stopping returns the error as it answers a request that has an auth member or not.
+// matrix-js-sdk repeats a refused dummy stage without a pause and for ever, whatever the
+// status, unless the error says that there is no flow to go on with.
 func stopping(err error, hasAuth func() bool) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Status == http.StatusUnauthorized || !hasAuth() {

@@ -47,7 +47,7 @@ func (e *Engine) Request(r *http.Request, c Caller) (Request, error) {
 func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, operate Operate) {
 	status, header, body := e.Run(r, c, operate)
 	maps.Copy(w.Header(), header)
-	WriteJSON(w, status, body)
+	e.WriteJSON(w, r, status, body)
 }
 
 // Run is [Engine.Serve] for a host whose handlers return their response: the status,
@@ -55,11 +55,11 @@ func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, operate
 func (e *Engine) Run(r *http.Request, c Caller, operate Operate) (status int, header http.Header, body any) {
 	req, err := e.Request(r, c)
 	if err != nil {
-		return Answer(e.told(r.Context(), err))
+		return e.Answer(r.Context(), err)
 	}
 	response, err := e.run(r.Context(), req, operate)
 	if err != nil {
-		return Answer(err)
+		return answer(err)
 	}
 	return http.StatusOK, http.Header{}, response
 }

@@ -43,10 +43,18 @@ func newStages(list []Stage, m *mistake.List) stageSet {
 
 func newStage(s Stage) *stage {
 	out := &stage{Stage: s}
-	out.params, _ = s.(ParamsStage)
-	out.opening, _ = s.(OpeningStage)
-	out.tx, _ = s.(TxStage)
-	out.sweeper, _ = s.(Sweeper)
+	if params, ok := s.(ParamsStage); ok {
+		out.params = guardedParams{params, out}
+	}
+	if opening, ok := s.(OpeningStage); ok {
+		out.opening = guardedOpening{opening, out}
+	}
+	if tx, ok := s.(TxStage); ok {
+		out.tx = guardedTx{tx, out}
+	}
+	if sweeper, ok := s.(Sweeper); ok {
+		out.sweeper = guardedSweeper{sweeper, out}
+	}
 	_, out.free = s.(FreeStage)
 	return out
 }

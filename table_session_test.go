@@ -77,7 +77,7 @@ func TestTableSession(t *testing.T) {
 		_, err := twins.engine.Authenticate(t.Context(), uia.Request{
 			Operation: "deactivate", Subject: "@a:test", Target: "A", Body: []byte(`{"auth":{"session":"` + s + `"}}`),
 		})
-		status, _, _ := uia.Answer(err)
+		status, _, _ := uia.Answer(t.Context(), nil, err)
 		assert.Equal(t, 403, status)
 	})
 
@@ -130,7 +130,7 @@ func TestTableSession(t *testing.T) {
 		s := h.send("DELETE", "/devices/A", "@a:test", dict{}).session()
 		after := newHomeserver(t, setup{change: func(c *uia.Config) { c.Operations = c.Operations[:1] }})
 		_, err := after.engine.Session(context.Background(), s)
-		status, _, _ := uia.Answer(err)
+		status, _, _ := uia.Answer(t.Context(), nil, err)
 		assert.Equal(t, 400, status)
 		after.send("DELETE", "/devices/A", "@a:test", dict{"auth": dict{"session": s}}).is(t, 500, "M_UNKNOWN") // the host's mistake
 	})

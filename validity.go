@@ -3,6 +3,7 @@ package uia
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -48,15 +49,15 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.
 			return
 		}
 		if opts.Disabled != nil && opts.Disabled() {
-			WriteError(w, errValidityOff)
+			e.WriteError(w, r, errValidityOff)
 			return
 		}
 		valid, err := e.valid(r, tokens)
 		if err != nil {
-			WriteError(w, e.told(r.Context(), err))
+			e.WriteError(w, r, fmt.Errorf("uia: whether a token is valid: %w", err))
 			return
 		}
-		WriteJSON(w, http.StatusOK, struct {
+		e.WriteJSON(w, r, http.StatusOK, struct {
 			Valid bool `json:"valid"`
 		}{valid})
 	}), nil

@@ -5,13 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia/internal/flow"
+	"github.com/matrix-uia/uia/internal/panics"
 )
 
 // attempt lets the stage look at the request, and records it if it passes. On
@@ -63,17 +62,10 @@ func (v *visit) attempt(ctx context.Context, st *stage, mayRun bool) error {
 // ask lets the stage look at the request, and the operation at what the stage has
 // found. Nothing has been set aside then. A panic of either is an error.
 func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("uia: stage %q panicked: %v\n%s", st.Type(), p, debug.Stack())
-		}
-	}()
+	defer panics.ToError(&err)
 	result, err = st.Attempt(ctx, v.s, v.auth.object)
 	if err != nil {
 		return nil, failedMember(err)
-	}
-	if result != nil && !json.Valid(result) {
-		return nil, fmt.Errorf("uia: the result of stage %q is not JSON", st.Type())
 	}
 	if v.op.Admit == nil {
 		return result, nil

@@ -36,13 +36,19 @@ type pass struct {
 	response json.RawMessage // nil unless the session is finished
 }
 
-// told is the engine's, for this request: an error other than the challenge stops a
+// told is report for the answer to this request: an error other than the challenge stops a
 // client that would otherwise go on by itself.
 func (v *visit) told(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
+	return stopping(v.report(ctx, err), v.auth.says)
+}
+
+// report is the function of this name, for what this request is about.
+func (v *visit) report(ctx context.Context, err error) error {
+	attrs := []any{"operation", v.s.Operation}
+	if v.s.Key != "" {
+		attrs = append(attrs, "session", v.s.Key)
 	}
-	return stopping(v.e.told(ctx, err), v.auth.says)
+	return report(ctx, v.e.log, err, attrs...)
 }
 
 func (v *visit) authenticate(ctx context.Context) (*pass, error) {

@@ -54,6 +54,7 @@ import (
 	"crypto/cipher"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -186,7 +187,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(image)
 		return
 	}
-	uia.WriteJSON(w, http.StatusOK, body)
+	uia.WriteJSON(w, r, h.log, http.StatusOK, body)
 }
 
 // errAnswered says that there is nothing left to write.
@@ -218,10 +219,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 
 // writeError answers err, and logs what the client is not told.
 func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if status, _, _ := uia.Answer(err); status >= 500 && r.Context().Err() == nil {
-		h.log.ErrorContext(r.Context(), "admin: request failed", "method", r.Method, "error", err)
-	}
-	uia.WriteError(w, err)
+	uia.WriteError(w, r, h.log, fmt.Errorf("admin: %s: %w", r.Method, err))
 }
 
 func invalid(message string) error {

@@ -4,6 +4,7 @@ package fallback
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/panics"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -162,14 +164,11 @@ func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err er
 	case !slices.Contains(s.Next(), st.Type()):
 		return page, misplaced(s, st)
 	}
-	shown, err := st.Form(r.Context(), s, form.State{
+	shown, err := formOf(r.Context(), st, s, form.State{
 		Languages: languages(r.Header.Get("Accept-Language")), Extra: sent.extra,
 	})
 	if err != nil {
 		return page, err
-	}
-	if shown == nil {
-		return page, fmt.Errorf("fallback: the stage %s has no form", st.Type())
 	}
 	page.ask(*shown, sent.values)
 	return page, sent.failure
@@ -192,6 +191,24 @@ func (h *Handler) sessionID(r *http.Request, query url.Values) (string, error) {
 		return "", errExpired
 	}
 	return ids[0], nil
+}
+
+// formOf asks the stage for its form. Its errors name the stage.
+func formOf(ctx context.Context, st uia.FallbackStage, s *uia.Session, state form.State) (shown *form.Form, err error) {
+	defer named(st, &err)
+	defer panics.ToError(&err)
+	shown, err = st.Form(ctx, s, state)
+	if err == nil && shown == nil {
+		err = errors.New("there is no form")
+	}
+	return shown, err
+}
+
+// named puts the stage's name in front of an error, which may be an answer all the same.
+func named(st uia.Stage, err *error) {
+	if *err != nil {
+		*err = fmt.Errorf("stage %q: the fallback page: %w", st.Type(), *err)
+	}
 }
 
 // session returns the session of this ID. An error of it is errExpired, errFinished, or

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"html/template"
 	"log/slog"
 	"net/http/httptest"
@@ -136,7 +137,36 @@ func TestStageWithoutForm(t *testing.T) {
 	w := h.page(pagePath("example.none", h.open(dict{})), nil)
 	assert.Equal(t, 500, w.Code)
 	assert.Contains(t, w.Body.String(), "Something went wrong on the server.")
-	assert.Contains(t, logged.String(), "example.none")
+	assert.Contains(t, logged.String(), `stage \"example.none\": the fallback page: there is no form`)
+}
+
+// A stage that panics ends the request, and no more.
+func TestStageThatPanics(t *testing.T) {
+	var logged strings.Builder
+	h := newSite(t, uia.Flow{"example.panics"}, nil, func(c *uia.Config) {
+		c.Stages = append(c.Stages, panics{})
+		c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	})
+	path := pagePath("example.panics", h.open(dict{}))
+	for _, form := range []url.Values{nil, {"a": {"b"}}} {
+		logged.Reset()
+		w := h.page(path, form)
+		assert.Equal(t, 500, w.Code)
+		assert.NotContains(t, w.Body.String(), "vault")
+		assert.Contains(t, logged.String(), `stage \"example.panics\": the fallback page: panicked: the vault is sealed`)
+	}
+}
+
+type panics struct{ uia.DummyStage }
+
+func (panics) Type() string { return "example.panics" }
+
+func (panics) Form(context.Context, *uia.Session, form.State) (*form.Form, error) {
+	panic("the vault is sealed")
+}
+
+func (panics) FormAuth(*uia.Session, url.Values) (json.RawMessage, error) {
+	panic("the vault is sealed")
 }
 
 type noForm struct{ uia.DummyStage }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/panics"
 )
 
 // submission is what has become of a submitted form.
@@ -24,7 +25,7 @@ func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) 
 		return sent
 	}
 	s.Client = req.Client
-	auth, err := st.FormAuth(s, sent.values)
+	auth, err := formAuth(st, s, sent.values)
 	if err == nil {
 		err = h.engine.Attempt(r.Context(), s, st.Type(), auth)
 	}
@@ -34,6 +35,13 @@ func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) 
 	}
 	sent.failure = err
 	return sent
+}
+
+// formAuth makes auth data of a submitted form. Its errors name the stage.
+func formAuth(st uia.FallbackStage, s *uia.Session, sent url.Values) (auth json.RawMessage, err error) {
+	defer named(st, &err)
+	defer panics.ToError(&err)
+	return st.FormAuth(s, sent)
 }
 
 // values reads a submitted form, whatever its Content-Type.

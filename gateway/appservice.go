@@ -28,13 +28,13 @@ func (h *Handler) appService(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") && !query.Has("access_token") {
-		uia.WriteError(w, uia.NewError(http.StatusUnauthorized, spec.MissingToken("Missing access token")))
+		h.engine.WriteError(w, r, uia.NewError(http.StatusUnauthorized, spec.MissingToken("Missing access token")))
 		return
 	}
 	body, err := io.ReadAll(r.Body) // it has been read and put back
 	var sent map[string]json.RawMessage
 	if err != nil || json.Unmarshal(body, &sent) != nil {
-		uia.WriteError(w, uia.NewError(http.StatusBadRequest, spec.NotJSON("The request body is not JSON.")))
+		h.engine.WriteError(w, r, uia.NewError(http.StatusBadRequest, spec.NotJSON("The request body is not JSON.")))
 		return
 	}
 	passed := map[string]json.RawMessage{}
@@ -45,7 +45,7 @@ func (h *Handler) appService(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err = json.Marshal(passed)
 	if err != nil {
-		uia.WriteError(w, err)
+		h.engine.WriteError(w, r, err)
 		return
 	}
 	out := r.Clone(r.Context())

@@ -55,13 +55,13 @@ func newProxy(o Options, client func(*http.Request) netip.Addr, log *slog.Logger
 			if r.Context().Err() == nil { // else the client has gone
 				log.WarnContext(r.Context(), "gateway: the upstream cannot be reached", "method", r.Method, "error", err)
 			}
-			answerUnreachable(w, err)
+			answerUnreachable(w, r, err)
 		},
 	}
 }
 
 // answerUnreachable answers for an upstream that does not.
-func answerUnreachable(w http.ResponseWriter, err error) {
+func answerUnreachable(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusBadGateway
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		status = http.StatusGatewayTimeout
@@ -69,7 +69,7 @@ func answerUnreachable(w http.ResponseWriter, err error) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		status = http.StatusRequestEntityTooLarge
 	}
-	uia.WriteError(w, uia.NewError(status, spec.Unknown("The homeserver cannot be reached.")))
+	uia.WriteError(w, r, nil, uia.NewError(status, spec.Unknown("The homeserver cannot be reached.")))
 }
 
 // bufferPool saves 16 KiB of garbage for each answer.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
@@ -86,8 +88,8 @@ func (h *Handler) ours(r *http.Request) bool {
 		return true
 	}
 	_, err := h.engine.Session(r.Context(), r.URL.Query().Get("session"))
-	status, _, _ := uia.Answer(err)
-	return err == nil || status != http.StatusBadRequest // broken: its own page says so
+	refusal, refused := errors.AsType[*uia.Error](err)
+	return !refused || refusal.Status != http.StatusBadRequest // broken: its own page says so
 }
 
 func unrecognized(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +97,7 @@ func unrecognized(w http.ResponseWriter, r *http.Request) {
 		wire.MethodNotAllowed(w, r, "")
 		return
 	}
-	uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
+	uia.WriteError(w, r, nil, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
 }
 
 // serverVersion answers administrators.
@@ -106,12 +108,9 @@ func serverVersion(version string, authorize func(*http.Request) (string, error)
 			return
 		}
 		if _, err := authorize(r); err != nil {
-			if status, _, _ := uia.Answer(err); status >= 500 {
-				log.ErrorContext(r.Context(), "gateway: asking who may manage tokens failed", "error", err)
-			}
-			uia.WriteError(w, err)
+			uia.WriteError(w, r, log, fmt.Errorf("gateway: asking who may manage tokens: %w", err))
 			return
 		}
-		uia.WriteJSON(w, http.StatusOK, map[string]string{"server_version": version})
+		uia.WriteJSON(w, r, log, http.StatusOK, map[string]string{"server_version": version})
 	})
 }

@@ -2,6 +2,7 @@ package register
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 
@@ -23,10 +24,10 @@ func (reg *Registration) AvailableHandler(e *uia.Engine) (http.Handler, error) {
 			return
 		}
 		if err := reg.available(r, e); err != nil {
-			e.WriteError(w, r, err)
+			e.WriteError(w, r, e.Refuse(r.Context(), uia.Request{Operation: OperationName}, fmt.Errorf("register: whether a username is available: %w", err)))
 			return
 		}
-		uia.WriteJSON(w, http.StatusOK, struct {
+		e.WriteJSON(w, r, http.StatusOK, struct {
 			Available bool `json:"available"`
 		}{true})
 	}), nil

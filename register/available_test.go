@@ -3,6 +3,7 @@ package register_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/register"
@@ -96,3 +98,29 @@ func TestRegisterIsLimitedAsAvailableIs(t *testing.T) {
 	s.post("", dict{"username": "_x"}).is(t, 400, "M_INVALID_USERNAME") // nothing is told
 	s.get("?username=free").is(t, 429, "M_LIMIT_EXCEEDED")
 }
+
+// What breaks is logged with what was asked, and the client is told nothing of it.
+func TestAvailableLogsWhatBreaks(t *testing.T) {
+	var text strings.Builder
+	s := newServer(t, nil)
+	e, err := uia.New(uia.Config{
+		Secrets: uia.FixedSecrets([]byte(strings.Repeat("secret ", 5))), Sessions: s.store,
+		Stages:     []uia.Stage{&uia.TokenStage{Store: s.store}, uia.DummyStage{}},
+		Operations: []uia.Operation{s.reg.Operation()},
+		Logger:     slog.New(slog.NewTextHandler(&text, nil)),
+	})
+	require.NoError(t, err)
+	s.available, err = s.reg.AvailableHandler(e)
+	require.NoError(t, err)
+	s.reg.Accounts = down{}
+	a := s.get("?username=alice")
+	a.is(t, 500, "M_UNKNOWN")
+	assert.NotContains(t, string(a.Body), "database")
+	assert.Equal(t, 1, strings.Count(text.String(), "\n"), "it is logged once: %s", text.String())
+	assert.Contains(t, text.String(), `operation=register error="register: whether a username is available: the database is down"`)
+}
+
+// down is a host whose database is.
+type down struct{ register.Accounts }
+
+func (down) Available(context.Context, string) error { return errors.New("the database is down") }

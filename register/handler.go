@@ -25,9 +25,9 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 		response, err := reg.serve(w, r, e)
 		switch {
 		case err != nil:
-			uia.WriteError(w, err)
+			e.WriteError(w, r, err)
 		case response != nil:
-			uia.WriteJSON(w, http.StatusOK, response)
+			e.WriteJSON(w, r, http.StatusOK, response)
 		}
 	}), nil
 }

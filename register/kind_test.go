@@ -15,7 +15,7 @@ import (
 func echo(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		uia.WriteJSON(w, 200, dict{"handler": name, "body": string(body), "length": r.ContentLength})
+		uia.WriteJSON(w, r, nil, 200, dict{"handler": name, "body": string(body), "length": r.ContentLength})
 	})
 }
 

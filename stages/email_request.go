@@ -131,10 +131,10 @@ func (m *EmailStage) RequestToken(e *uia.Engine) (http.Handler, error) {
 		}
 		sid, err := m.requestToken(e, r)
 		if err != nil {
-			e.WriteError(w, r, err)
+			e.WriteError(w, r, fmt.Errorf("stage %q: %w", m.Type(), err))
 			return
 		}
-		uia.WriteJSON(w, http.StatusOK, map[string]string{"sid": sid})
+		e.WriteJSON(w, r, http.StatusOK, map[string]string{"sid": sid})
 	}), nil
 }
 
@@ -144,11 +144,14 @@ func (m *EmailStage) requestToken(e *uia.Engine, r *http.Request) (string, error
 		return "", err
 	}
 	want := mailRequest{client: req.Client}
-	for name, into := range map[string]any{"email": &want.address, "client_secret": &want.secret, "send_attempt": &want.attempt} {
-		if ok, err := uia.Field(req.Body, name, into); err != nil {
+	for _, member := range []struct {
+		name string
+		into any
+	}{{"client_secret", &want.secret}, {"email", &want.address}, {"send_attempt", &want.attempt}} {
+		if ok, err := uia.Field(req.Body, member.name, member.into); err != nil {
 			return "", err
 		} else if !ok {
-			return "", uia.NewError(http.StatusBadRequest, spec.MissingParam("The member "+name+" is missing."))
+			return "", uia.NewError(http.StatusBadRequest, spec.MissingParam("The member "+member.name+" is missing."))
 		}
 	}
 	if want.attempt < 0 || want.attempt > maxSendAttempt {

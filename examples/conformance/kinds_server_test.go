@@ -78,12 +78,12 @@ func (k *kinds) login(localpart string) string {
 	return token
 }
 
-func (k *kinds) guest(w http.ResponseWriter, _ *http.Request) {
+func (k *kinds) guest(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	localpart := fmt.Sprint(len(k.users))
 	k.users[localpart] = true
-	uia.WriteJSON(w, http.StatusOK, map[string]any{"user_id": "@" + localpart + ":example.org", "access_token": k.login(localpart), "device_id": "guest_device"})
+	uia.WriteJSON(w, r, nil, http.StatusOK, map[string]any{"user_id": "@" + localpart + ":example.org", "access_token": k.login(localpart), "device_id": "guest_device"})
 }
 
 func (k *kinds) appService(w http.ResponseWriter, r *http.Request) {
@@ -97,10 +97,10 @@ func (k *kinds) appService(w http.ResponseWriter, r *http.Request) {
 		err = uia.NewError(http.StatusBadRequest, spec.MatrixError{ErrCode: "M_EXCLUSIVE", Err: "The username is not the service's."})
 	}
 	if err != nil {
-		uia.WriteError(w, err)
+		uia.WriteError(w, r, nil, err)
 		return
 	}
-	uia.WriteJSON(w, http.StatusOK, map[string]any{"user_id": "@" + username + ":example.org"})
+	uia.WriteJSON(w, r, nil, http.StatusOK, map[string]any{"user_id": "@" + username + ":example.org"})
 }
 
 func (k *kinds) renew(w http.ResponseWriter, r *http.Request) {
@@ -111,17 +111,17 @@ func (k *kinds) renew(w http.ResponseWriter, r *http.Request) {
 	defer k.mu.Unlock()
 	localpart, ok := k.refresh[token]
 	if !ok {
-		uia.WriteError(w, uia.NewError(http.StatusUnauthorized, spec.UnknownToken("The refresh token is not known.")))
+		uia.WriteError(w, r, nil, uia.NewError(http.StatusUnauthorized, spec.UnknownToken("The refresh token is not known.")))
 		return
 	}
-	uia.WriteJSON(w, http.StatusOK, map[string]any{"access_token": k.login(localpart), "refresh_token": token})
+	uia.WriteJSON(w, r, nil, http.StatusOK, map[string]any{"access_token": k.login(localpart), "refresh_token": token})
 }
 
 func (k *kinds) whoami(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	localpart := k.devices[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
-	uia.WriteJSON(w, http.StatusOK, map[string]any{"user_id": "@" + localpart + ":example.org", "is_guest": k.users[localpart]})
+	uia.WriteJSON(w, r, nil, http.StatusOK, map[string]any{"user_id": "@" + localpart + ":example.org", "is_guest": k.users[localpart]})
 }
 
 // SendConfirmation sends no mail.
@@ -160,8 +160,8 @@ func newKinds(t *testing.T) uiatest.Server {
 		mux.Handle("/_matrix/client/"+version+"/register", handler)
 		mux.Handle("/_matrix/client/"+version+"/register/email/requestToken", requestToken)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		uia.WriteError(w, r, nil, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
 	})
 	mux.HandleFunc("/_matrix/client/v3/refresh", k.renew)
 	mux.HandleFunc("/_matrix/client/v3/account/whoami", k.whoami)

@@ -22,10 +22,11 @@ var imports = map[string][]string{
 	"internal/keyring":   {},
 	"internal/mistake":   {},
 	"internal/observe":   {},
+	"internal/panics":    {},
 	"internal/seal":      {aead},
 	"internal/wire":      {spec},
 
-	".": {"form", "internal/canonical", "internal/flow", "internal/keyring", "internal/mistake", "internal/observe", "internal/seal", "internal/wire", spec},
+	".": {"form", "internal/canonical", "internal/flow", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/seal", "internal/wire", spec},
 
 	// Stores and limiters.
 	"limit":    {"."},
@@ -33,7 +34,7 @@ var imports = map[string][]string{
 	"sqlstore": {"."},
 
 	// Handlers and stages.
-	"fallback": {".", "form", "internal/wire", spec},
+	"fallback": {".", "form", "internal/panics", "internal/wire", spec},
 	"stages":   {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
 	"register": {".", "internal/mistake", "internal/wire", spec},
 	"admin":    {".", "internal/keyring", "internal/mistake", "internal/observe", "internal/wire", "register", spec},

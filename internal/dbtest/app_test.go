@@ -133,10 +133,10 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	response, err := a.post(r.Context(), json.RawMessage(body.Bytes()))
 	if err != nil {
-		uia.WriteError(w, err)
+		a.engine.WriteError(w, r, err)
 		return
 	}
-	uia.WriteJSON(w, http.StatusOK, response)
+	a.engine.WriteJSON(w, r, http.StatusOK, response)
 }
 
 // body is a registration request; an empty session leaves auth out.

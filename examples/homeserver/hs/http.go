@@ -3,6 +3,7 @@ package hs
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -27,7 +28,7 @@ func (s *Server) handle(a answer) http.HandlerFunc {
 			s.writeError(w, r, err)
 			return
 		}
-		uia.WriteJSON(w, http.StatusOK, body)
+		uia.WriteJSON(w, r, s.log, http.StatusOK, body)
 	}
 }
 
@@ -61,7 +62,7 @@ func (s *Server) caller(r *http.Request) (Device, error) {
 // writeError writes err, and logs what the client is not told, unless the client has
 // hung up.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	s.engine.WriteError(w, r, err)
+	s.engine.WriteError(w, r, fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err))
 }
 
 func tooLarge(message string) error {

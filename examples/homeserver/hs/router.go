@@ -22,7 +22,7 @@ type router struct {
 func newRouter() *router {
 	rt := &router{methods: make(map[string][]string)}
 	rt.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
+		uia.WriteError(w, r, nil, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
 	})
 	return rt
 }
@@ -37,7 +37,7 @@ func (rt *router) add(method, path string, h http.Handler) {
 	if rt.methods[path] == nil {
 		rt.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", strings.Join(slices.Concat(rt.methods[path], []string{http.MethodOptions}), ", "))
-			uia.WriteError(w, uia.NewError(http.StatusMethodNotAllowed, spec.Unrecognized("Method not allowed")))
+			uia.WriteError(w, r, nil, uia.NewError(http.StatusMethodNotAllowed, spec.Unrecognized("Method not allowed")))
 		})
 	}
 	rt.methods[path] = append(rt.methods[path], method)
@@ -58,7 +58,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// the path as it was sent: an encoded dot may be the name of something.
 	sent := r.URL.EscapedPath()
 	if clean := path.Clean(sent); clean != sent && clean+"/" != sent {
-		uia.WriteError(w, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
+		uia.WriteError(w, r, nil, uia.NewError(http.StatusNotFound, spec.Unrecognized("Unrecognized request")))
 		return
 	}
 	rt.mux.ServeHTTP(w, r)

@@ -24,7 +24,7 @@ func (s *Server) uploadSigningKeys() http.HandlerFunc {
 		case err != nil:
 			s.writeError(w, r, err)
 		case added:
-			uia.WriteJSON(w, http.StatusOK, struct{}{})
+			s.engine.WriteJSON(w, r, http.StatusOK, struct{}{})
 		default:
 			replace(w, r)
 		}

@@ -1,0 +1,20 @@
+// Package panics keeps a mistake in a host's code from ending more than the request.
+package panics
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+)
+
+// ToError makes an error of a panic, with the stack in it: for logs. It is to be deferred
+// itself. A handler that aborts its request (http.ErrAbortHandler) does.
+func ToError(err *error) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(p)
+	default:
+		*err = fmt.Errorf("panicked: %v\n%s", p, debug.Stack())
+	}
+}
