@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -91,7 +92,8 @@ func guess(m *message) bool {
 // innocent are errors for another reason than the token.
 var innocent = map[string]bool{
 	"M_USER_IN_USE": true, "M_INVALID_USERNAME": true, "M_EXCLUSIVE": true, "M_WEAK_PASSWORD": true, "M_BAD_JSON": true,
-	"M_NOT_JSON": true, "M_MISSING_PARAM": true, "M_TOO_LARGE": true, "M_LIMIT_EXCEEDED": true, "M_UNKNOWN": true,
+	"M_NOT_JSON": true, "M_MISSING_PARAM": true, "M_INVALID_PARAM": true, "M_TOO_LARGE": true, "M_LIMIT_EXCEEDED": true, "M_UNKNOWN": true,
+	"M_UNRECOGNIZED": true,
 }
 
 // failedGuess reports whether the answer to a guess is that it was wrong.
@@ -102,10 +104,12 @@ func failedGuess(m *message, a *answer) bool {
 	object, _ := a.json.(map[string]any)
 	switch {
 	case strings.Contains(m.path, "/validity?"):
-		return object["valid"] != true && !(a.status == http.StatusBadRequest && object["errcode"] == "M_MISSING_PARAM")
+		code, _ := object["errcode"].(string)
+		return object["valid"] != true && code != "M_MISSING_PARAM" && code != "M_UNRECOGNIZED"
 	case strings.Contains(m.path, "/fallback/web"):
 		return a.status != http.StatusOK || !strings.Contains(string(a.body), "authDone")
 	}
 	code, _ := object["errcode"].(string)
-	return code != "" && !innocent[code]
+	completed, _ := object["completed"].([]any)
+	return code != "" && !innocent[code] && !slices.Contains(completed, any(typeToken))
 }

@@ -112,6 +112,26 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// No case is left out for another reason than that it is about something else: each
+// that could apply passes.
+func TestWhatApplies(t *testing.T) {
+	about := regexp.MustCompile(`^(the flow is |registration is open|no application service|it waits for |it is about an answer with status 429|` +
+		`the homeserver does not offer (guests|refresh|terms|email) )`)
+	for flow, stages := range flows {
+		t.Run(flow, func(t *testing.T) {
+			reports, err := uiatest.Run(t.Context(), homeserver(t, open(t, "memory"), stages, 0), nil)
+			require.NoError(t, err)
+			for _, r := range reports {
+				if r.Outcome != uiatest.NotApplicable {
+					require.Equal(t, uiatest.Passed, r.Outcome, r.Explain())
+				} else {
+					require.Regexp(t, about, r.Reason, r.Name)
+				}
+			}
+		})
+	}
+}
+
 // The default limit is found, and so is a lower one. That there is none is found too.
 func TestLimits(t *testing.T) {
 	for name, failures := range map[string]int{"default": 0, "low": 10, "none": -1} {
