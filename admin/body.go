@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -130,12 +131,7 @@ func (o object) label() (string, error) {
 // isRecord reports whether the object is a whole record of ours, as web interfaces send
 // it back: it has members that nobody can set by it.
 func (o object) isRecord() bool {
-	for _, name := range []string{"pending", "completed", "created_ts", "created_by", "last_used_ts", "fingerprint", "valid"} {
-		if o.has(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"pending", "completed", "created_ts", "created_by", "last_used_ts", "fingerprint", "valid"}, o.has)
 }
 
 // meta reads the object for the homeserver, in its shortest form.

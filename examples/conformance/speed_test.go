@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -72,9 +73,7 @@ func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if answer.Code == http.StatusOK {
 		l.count(key, synapses[what], true)
 	}
-	for name, values := range answer.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
 }
