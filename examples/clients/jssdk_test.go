@@ -58,6 +58,7 @@ type jsCase struct {
 	Password string   `json:"password"`
 	Tokens   []string `json:"tokens"`
 	Thief    string   `json:"thief,omitempty"` // the token of somebody who takes the username meanwhile
+	Email    string   `json:"email,omitempty"` // the address that is to be confirmed
 }
 
 // jsResult is what became of it.
@@ -66,7 +67,9 @@ type jsResult struct {
 	Stages   []string // the stages that it asked for
 	Sessions int      // how many sessions it has used
 	Dummies  int      // how often it has sent the dummy stage
-	Response struct {
+	// MailRequests is how often it has asked for a mail.
+	MailRequests int
+	Response     struct {
 		UserID string `json:"user_id"`
 	}
 	Synced  bool // a client has started with the response
