@@ -87,8 +87,8 @@ func newMailing(t *testing.T) (*homeserver, *mailbox) {
 		mux.Handle(v+"/register/email/requestToken", requestToken)
 	}
 	mux.Handle("/confirm", confirm)
-	mux.HandleFunc("/_matrix/client/versions", func(w http.ResponseWriter, _ *http.Request) {
-		uia.WriteJSON(w, http.StatusOK, map[string]any{"versions": []string{"r0.6.1", "v1.11"}})
+	mux.HandleFunc("/_matrix/client/versions", func(w http.ResponseWriter, r *http.Request) {
+		uia.WriteJSON(w, r, nil, http.StatusOK, map[string]any{"versions": []string{"r0.6.1", "v1.11"}})
 	})
 	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "once", UsesAllowed: new(int64(1)), Created: time.Now()}))
 	return h, box
