@@ -61,6 +61,14 @@ func TestTableParameters(t *testing.T) {
 		assert.Equal(t, dict{"reason": "x"}, h.post(dict{"auth": submitDummy(s)}).JSON)
 	})
 
+	t.Run("parameters that JSON encoders escape", func(t *testing.T) {
+		h := erase(t, nil)
+		s := h.open(dict{})
+		odd := dict{"reason": "<a href='x'>&\u2028"}
+		assert.Len(t, h.post(with(odd, submitPassword(s, "right"))).completed(), 1)
+		assert.Equal(t, odd, h.post(with(odd, submitDummy(s))).JSON)
+	})
+
 	t.Run("parameters frozen by the first stage, which had none", func(t *testing.T) {
 		h := erase(t, nil)
 		s := h.open(dict{})

@@ -1,6 +1,7 @@
 package uia
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -216,11 +217,13 @@ func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // sealRecord seals data for the revision that the record is about to have.
 func sealRecord(k *seal.Keys, id string, data *recordData, r *Record) error {
-	plain, err := json.Marshal(data)
-	if err != nil {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false) // parameters must come back as they were, in canonical form
+	if err := e.Encode(data); err != nil {
 		return err
 	}
-	r.Data = k.Seal(id, plain, recordBinding(r, r.Revision+1))
+	r.Data = k.Seal(id, plain.Bytes(), recordBinding(r, r.Revision+1))
 	return nil
 }
 

@@ -138,34 +138,38 @@ func (p *parser) list() error {
 }
 
 func (p *parser) number() error {
-	digits := func() bool {
-		start := p.pos
-		for p.pos < len(p.src) && '0' <= p.src[p.pos] && p.src[p.pos] <= '9' {
-			p.pos++
-		}
-		return p.pos > start
-	}
-	at := func(set string) bool {
-		if p.pos < len(p.src) && bytes.IndexByte([]byte(set), p.src[p.pos]) >= 0 {
-			p.pos++
-			return true
-		}
-		return false
-	}
 	start := p.pos
-	at("-")
-	if !at("0") && !digits() {
+	p.one('-', '-')
+	if !p.one('0', '0') && !p.digits() {
 		return ErrSyntax
 	}
-	if at(".") && !digits() {
+	if p.one('.', '.') && !p.digits() {
 		return ErrSyntax
 	}
-	if at("eE") {
-		at("+-")
-		if !digits() {
+	if p.one('e', 'E') {
+		p.one('+', '-')
+		if !p.digits() {
 			return ErrSyntax
 		}
 	}
 	p.out = append(p.out, p.src[start:p.pos]...)
 	return nil
+}
+
+// one consumes either of two characters.
+func (p *parser) one(a, b byte) bool {
+	if p.pos == len(p.src) || p.src[p.pos] != a && p.src[p.pos] != b {
+		return false
+	}
+	p.pos++
+	return true
+}
+
+// digits consumes digits, and reports whether there are any.
+func (p *parser) digits() bool {
+	start := p.pos
+	for p.pos < len(p.src) && '0' <= p.src[p.pos] && p.src[p.pos] <= '9' {
+		p.pos++
+	}
+	return p.pos > start
 }

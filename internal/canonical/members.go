@@ -1,6 +1,9 @@
 package canonical
 
-import "iter"
+import (
+	"bytes"
+	"iter"
+)
 
 // Members returns the members of an object in canonical form, in their order: each
 // name with its quotes, and each value.
@@ -79,12 +82,14 @@ func skip(canonical []byte, pos int) int {
 }
 
 func skipString(canonical []byte, pos int) int {
-	for pos++; canonical[pos] != '"'; pos++ {
-		if canonical[pos] == '\\' {
-			pos++
+	for pos++; ; {
+		end := pos + bytes.IndexByte(canonical[pos:], '"')
+		escape := bytes.IndexByte(canonical[pos:end], '\\')
+		if escape < 0 {
+			return end + 1
 		}
+		pos += escape + 2 // the escaped character may be a quote
 	}
-	return pos + 1
 }
 
 // skipNested does not tell braces from brackets: in canonical form they match.
