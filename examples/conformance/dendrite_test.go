@@ -88,9 +88,8 @@ func TestDendrite(t *testing.T) {
 		require.NoError(t, os.WriteFile(golden, append(raw, '\n'), 0o644))
 	}
 	for name, sentence := range got.Failed {
-		if !*update {
-			require.Contains(t, want.Failed, name, "it failed: %s", explain[name])
-		}
+		_, known := want.Failed[name]
+		require.True(t, known || *update, "it failed: %s", explain[name])
 		require.NotEmpty(t, sentence, "say in %s what Dendrite does: %s", golden, explain[name])
 	}
 	if !*update {

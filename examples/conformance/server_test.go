@@ -137,7 +137,7 @@ func TestWhatApplies(t *testing.T) {
 func TestDummyAlone(t *testing.T) {
 	server := homeserver(t, open(t, "memory"), uia.Flow{"m.login.dummy"}, 0)
 	server.NewToken, server.AdminToken = nil, ""
-	reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Parallel: 4})
+	reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Parallel: 4, Guesses: 70})
 	require.NoError(t, err)
 	passed := make(map[string]int)
 	for _, r := range reports {
