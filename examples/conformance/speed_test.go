@@ -36,8 +36,9 @@ type limits struct {
 	next  http.Handler
 	alike bool // all come from one address, as they do behind a proxy
 
-	mu   sync.Mutex
-	full map[string]time.Time // when a bucket is empty again
+	mu    sync.Mutex
+	full  map[string]time.Time // when a bucket is empty again
+	users map[string]bool      // the user IDs that answers were about
 }
 
 func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,10 +73,23 @@ func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.next.ServeHTTP(answer, r)
 	if answer.Code == http.StatusOK {
 		l.count(key, synapses[what], true)
+		l.note(answer.Body.Bytes())
 	}
 	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// note takes note of an account that was made.
+func (l *limits) note(body []byte) {
+	var made struct {
+		UserID string `json:"user_id"`
+	}
+	if json.Unmarshal(body, &made) == nil && made.UserID != "" {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.users[made.UserID] = true
+	}
 }
 
 // count returns how long to wait. If that is not at all, and act is true, it counts.
@@ -110,7 +124,8 @@ func TestSynapsesLimits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := homeserver(t, open(t, "memory"), flows["TD"], -1)
 				server.NewToken = nil
-				server.Handler = &limits{next: server.Handler, alike: test.alike, full: make(map[string]time.Time)}
+				limited := &limits{next: server.Handler, alike: test.alike, full: make(map[string]time.Time), users: make(map[string]bool)}
+				server.Handler = limited
 				begun := time.Now()
 				reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Rate: 20})
 				took := time.Since(begun)
@@ -126,6 +141,7 @@ func TestSynapsesLimits(t *testing.T) {
 				}
 				t.Logf("%d cases in %v", len(reports), took)
 				require.Less(t, took, test.most)
+				require.InDelta(t, uiatest.Accounts, len(limited.users), 15, "the accounts that uiacheck -h speaks of")
 			})
 		})
 	}
