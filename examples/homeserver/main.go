@@ -10,7 +10,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -82,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	hints.print(stdout, cmp.Or(conf.options.BaseURL, baseURL(listener.Addr())))
+	hints.print(stdout, baseURL(listener.Addr()))
 	if err := makeAdmin(ctx, server, conf, stdout); err != nil {
 		return err
 	}

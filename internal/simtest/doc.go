@@ -18,6 +18,12 @@
 // PostgreSQL do; the last is a model of the row locks, the groups and the joint
 // statements, which internal/dbtest compares with the real one.
 //
+// That it finds something is known from mistakes that are planted into the sources
+// (plants_test.go), each of which is found by a scenario within a bound (mistakes_test.go).
+// Where a new one is found, if it is:
+//
+//	go test ./internal/simtest -run TestMistakesAreFound -v -timeout 2h -hunt "commit without fence"
+//
 // What a schedule of n steps costs is about 15 microseconds a step. A schedule is a
 // list of choices, separated by spaces:
 //

@@ -211,9 +211,7 @@ func (s Store) pinClaimed(ctx context.Context, g *group, cl uia.Claim, now time.
 }
 
 func (s Store) spend(ctx context.Context, p spending) error {
-	return s.stmt(ctx, s.about("Commit", p.claim, useLock(p.claim.Token, p.claim.Session)), func(d *database) error {
-		return d.Commit(bg, p.claim, p.user, p.now)
-	})
+	return s.claimed(ctx, "Commit", p.claim, func(d *database) error { return d.Commit(bg, p.claim, p.user, p.now) })
 }
 
 // spendWith is one statement: the Commit that was put off, and the save, which is not
@@ -226,6 +224,7 @@ func (s Store) spendWith(ctx context.Context, t *transaction, r uia.Record, now 
 	point := s.about("commit+save", p.claim, useLock(p.claim.Token, p.claim.Session), recordLock(r.Key))
 	point.arg += " " + s.record(r)
 	err := s.w.write(ctx, point, func(d *database) error {
+		conflict = false
 		if err := d.Commit(bg, p.claim, p.user, p.now); err != nil {
 			return err
 		}

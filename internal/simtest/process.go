@@ -35,7 +35,7 @@ func (w *world) newEngine(proc int) *uia.Engine {
 		Stages: []uia.Stage{
 			&uia.TokenStage{Store: store, HoldTTL: w.sc.HoldTTL},
 			&uia.TokenStage{Store: store, HoldTTL: w.sc.HoldTTL, AuthType: uia.TokenTypeUnstable},
-			uia.DummyStage{},
+			passStage{}, uia.DummyStage{},
 		},
 		Operations: []uia.Operation{op}, LeaseTTL: leaseTTL, Logger: slog.New(w),
 		Now: func() time.Time { return w.now(proc) },
@@ -49,6 +49,13 @@ func (w *world) newEngine(proc int) *uia.Engine {
 	}
 	return e
 }
+
+// passStage passes, like the dummy stage.
+type passStage struct{ uia.DummyStage }
+
+const passType = "example.pass"
+
+func (passStage) Type() string { return passType }
 
 func username(s *uia.Session) string {
 	var name string
@@ -96,13 +103,20 @@ const badName = "@bad"
 func (w *world) create(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 	name := username(s)
 	a := actorOf(ctx)
+	if a != nil {
+		run := fmt.Sprint(s.Key, s.Run)
+		if first, ok := w.ran[run]; ok && first != a.id && !w.sc.Sweeps {
+			w.wrong("two requests of %s run as run %d", w.session(s.Key), s.Run)
+		}
+		w.ran[run] = a.id
+	}
 	var user string
 	p := point{name: "create", arg: name + " " + w.session(s.Key), locks: []string{accountLock(s.Key), nameLock(name)}}
 	err := w.write(ctx, p, func(d *database) error {
 		if name == badName {
 			return uia.NewError(400, spec.InvalidUsername("bad"))
 		}
-		if u, ok := d.byKey[s.Key]; ok {
+		if u, ok := d.byKey[s.Key]; ok && !w.kind.tx { // in a transaction no index is needed
 			if u == "" {
 				return uia.NewError(400, spec.Unknown(tooLate))
 			}

@@ -71,6 +71,9 @@ func (w *world) checkTold(clean bool) map[int]told {
 		case f.text != m.text && !w.unrecorded[w.key(m.session)]:
 			w.wrong("of S%d two clients were told %s and %s", m.session, f.text, m.text)
 		}
+		if clean && m.leg.User != "" && !strings.Contains(m.text, `"@`+m.leg.User+`"`) {
+			w.wrong("%s, who wanted %s, was told %s", m.actor, m.leg.User, m.text)
+		}
 		if w.account(m.session) == "" {
 			w.wrong("a client of S%d was told of an account that is not there: %s", m.session, m.text)
 		}
@@ -82,9 +85,13 @@ func (w *world) checkTold(clean bool) map[int]told {
 func (w *world) unjust(m told, clean bool) string {
 	progress := m.status == 401 && m.code == ""
 	switch {
+	case m.status >= 500 && w.faults == w.lostSaves && w.clocks+w.waits == 0 && w.skewless():
+		return "nothing went wrong but that the answer to a save was lost"
 	case !w.sc.Sole || progress:
 	case m.code == "M_UNAUTHORIZED" && m.leg.Token != "" && w.skewless():
 		return "nobody else wants the token"
+	case m.status == 401 && m.code == "M_FORBIDDEN" && w.faults+w.waits+w.stalls == 0:
+		return "the result was about to be recorded"
 	case clean:
 		return "nothing went wrong"
 	}
@@ -204,6 +211,9 @@ func (w *world) checkEnds(s int, clean bool) {
 			return // the other way to say that it is finished
 		case m.status == 401 && !w.available(s, leg.Token):
 			return // it is another's
+		case m.code == "M_UNAUTHORIZED" && leg.Token != "":
+			w.wrong("S%d, whom nobody disturbs any more, is told %s of a token that it can have", s, m.text)
+			return
 		case refused[leg] == m.text:
 			w.wrong("S%d, which nobody disturbs any more, is told twice %d %s (account: %t)", s, m.status, m.text, has)
 			return

@@ -77,7 +77,7 @@ func (sc *Scenario) Title() string { return sc.kind.name + "/" + sc.Name }
 func (sc *Scenario) world() *world {
 	w := &world{
 		sc: sc, kind: sc.kind, db: newDatabase(), locks: map[string]*transaction{}, events: make(chan struct{}, 1), t0: time.Now(),
-		unrecorded: map[string]bool{}, uses: map[string]int{}, quiet: map[uint64]bool{}, extras: map[string]any{},
+		unrecorded: map[string]bool{}, uses: map[string]int{}, quiet: map[uint64]bool{}, ran: map[string]int{},
 	}
 	if sc.begin.sessions != nil {
 		w.journal = append(w.journal, sc.begin.journal...)

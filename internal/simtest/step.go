@@ -117,6 +117,9 @@ func (w *world) apply(c Choice) {
 		if c.Verdict != Run {
 			w.faults++
 		}
+		if c.Verdict == FailAfter && a.tx == nil && strings.Contains(strings.ToLower(a.at.name), "save") {
+			w.lostSaves++
+		}
 		a.verdict <- c.Verdict
 	case 'w':
 		on, _, _ := w.enabled()
@@ -139,6 +142,7 @@ func (w *world) apply(c Choice) {
 		w.log("w    time passes: %v", time.Since(before))
 	case 'T':
 		w.clocks++
+		w.stalls++
 		w.log("T    everything stalls for %v", stall)
 		time.Sleep(stall)
 	case '+', '-':

@@ -122,12 +122,12 @@ func (s Store) Pin(ctx context.Context, c uia.Claim, now time.Time) error {
 	if g := s.group(ctx); g != nil && g.claim != nil {
 		return s.pinClaimed(ctx, g, c, now)
 	}
-	return s.stmt(ctx, s.about("Pin", c, useLock(c.Token, c.Session)), func(d *database) error { return d.Pin(bg, c, now) })
+	return s.claimed(ctx, "Pin", c, func(d *database) error { return d.Pin(bg, c, now) })
 }
 
 // Unpin implements uia.TokenStore.
 func (s Store) Unpin(ctx context.Context, c uia.Claim, until, now time.Time) error {
-	return s.stmt(ctx, s.about("Unpin", c, tokenLock(c.Token), useLock(c.Token, c.Session)), func(d *database) error { return d.Unpin(bg, c, until, now) })
+	return s.claimed(ctx, "Unpin", c, func(d *database) error { return d.Unpin(bg, c, until, now) }, tokenLock(c.Token))
 }
 
 // Commit implements uia.TokenStore.
@@ -150,7 +150,7 @@ func (s Store) Commit(ctx context.Context, c uia.Claim, user string, now time.Ti
 
 // Release implements uia.TokenStore.
 func (s Store) Release(ctx context.Context, c uia.Claim) error {
-	return s.stmt(ctx, s.about("Release", c, tokenLock(c.Token), useLock(c.Token, c.Session)), func(d *database) error { return d.Release(bg, c) })
+	return s.claimed(ctx, "Release", c, func(d *database) error { return d.Release(bg, c) }, tokenLock(c.Token))
 }
 
 func (s Store) about(name string, c uia.Claim, locks ...string) point {
@@ -264,33 +264,53 @@ func (w *world) allUses() (locks []string) {
 	return locks
 }
 
+// claimed is stmt for what changes a use in the name of a run. It must not change one
+// that bears a higher run, nor, unless it pins it, one that another run has pinned.
+func (s Store) claimed(ctx context.Context, name string, c uia.Claim, do write, locks ...string) error {
+	p := s.about(name, c, append(locks, useLock(c.Token, c.Session))...)
+	return s.stmt(ctx, p, s.watching(ctx, c.Token, do, func(before, after map[string]uia.Use) {
+		was, is := before[c.Session], after[c.Session]
+		if was != is && (c.Run < was.Run || was.State == uia.Pinned && c.Run != was.Run && is.State != uia.Pinned) {
+			s.w.wrong("%s in the name of run %d has changed the use of %s by %s, which bears run %d", name, c.Run, c.Token, s.w.session(c.Session), was.Run)
+		}
+		if was.State == uia.Spent && was != is {
+			s.w.wrong("%s has changed the use of %s by %s, which is spent", name, c.Token, s.w.session(c.Session))
+		}
+	}))
+}
+
+// watching returns do with a look at the uses of the token before and after: at the call
+// itself, and not when it is made again on a copy.
+func (s Store) watching(ctx context.Context, token string, do write, look func(before, after map[string]uia.Use)) write {
+	if actorOf(ctx) == nil {
+		return do
+	}
+	seen := false
+	return func(d *database) error {
+		if seen {
+			return do(d)
+		}
+		seen = true
+		before := d.usesBySession(token)
+		err := do(d)
+		look(before, d.usesBySession(token))
+		return err
+	}
+}
+
 // watched is stmt for a hold, which must not displace what is firm: what was not held,
 // or has not lapsed by the clock of who asks.
 func (s Store) watched(ctx context.Context, p point, h uia.Hold, now time.Time, do write) error {
-	watching := true // the call itself, and not when it is made again on a copy
-	a := actorOf(ctx)
-	return s.stmt(ctx, p, func(d *database) error {
-		if a == nil || !watching {
-			return do(d)
-		}
-		watching = false
-		before, _ := d.ListUses(bg, uia.UseQuery{Token: h.Token})
-		err := do(d)
-		after, _ := d.ListUses(bg, uia.UseQuery{Token: h.Token})
-		there := map[string]bool{}
-		for _, u := range after.Uses {
-			there[u.Session] = true
-		}
-		if t := s.w.now(a.proc); t.After(now) {
+	return s.stmt(ctx, p, s.watching(ctx, h.Token, do, func(before, after map[string]uia.Use) {
+		if t := s.w.now(actorOf(ctx).proc); t.After(now) {
 			now = t
 		}
-		for _, u := range before.Uses {
-			if !there[u.Session] && (u.State != uia.Held || u.Until.After(now)) {
-				s.w.wrong("the use of %s by %s (state %d, until %v from now) was displaced", h.Token, s.w.session(u.Session), u.State, u.Until.Sub(now))
+		for session, u := range before {
+			if _, there := after[session]; !there && (u.State != uia.Held || u.Until.After(now)) {
+				s.w.wrong("the use of %s by %s (state %d, until %v from now) was displaced", h.Token, s.w.session(session), u.State, u.Until.Sub(now))
 			}
 		}
-		return err
-	})
+	}))
 }
 
 func kept[T any](out T, err error) (T, error) {

@@ -56,6 +56,15 @@ func (d *database) allUses(token string) []uia.Use {
 	return append(page.Uses, deleted.Uses...)
 }
 
+// usesBySession returns the uses of the token.
+func (d *database) usesBySession(token string) map[string]uia.Use {
+	out := map[string]uia.Use{}
+	for _, u := range d.allUses(token) {
+		out[u.Session] = u
+	}
+	return out
+}
+
 // write is a write that can be made again on a copy.
 type write func(*database) error
 
@@ -77,7 +86,6 @@ type world struct {
 	turns   atomic.Int64 // what the scheduler has read comes before what a woken actor writes
 	t0      time.Time
 	draws   uint64
-	extras  map[string]any // of a scenario
 
 	mu         sync.Mutex // of what follows: two actors may wake at one moment
 	told       []told
@@ -86,6 +94,9 @@ type world struct {
 	trace      []string
 
 	faults, clocks, waits int
+	lostSaves             int            // of the faults: answers to saves that took effect
+	stalls                int            // of the clock events
+	ran                   map[string]int // the actor of each run
 	tracing               bool
 	quiet                 map[uint64]bool
 	allowed               int            // accounts over all tokens
@@ -117,6 +128,9 @@ func (w *world) WithAttrs([]slog.Attr) slog.Handler       { return w }
 func (w *world) WithGroup(string) slog.Handler            { return w }
 func (w *world) Handle(_ context.Context, r slog.Record) error {
 	if strings.Contains(r.Message, "the response of a finished session could not be recorded") {
+		if w.faults > 0 && w.faults == w.lostSaves && w.clocks == 0 && w.skewless() {
+			w.wrong("the log says that a response could not be recorded, though only the answer was lost")
+		}
 		r.Attrs(func(a slog.Attr) bool {
 			if a.Key == "session" {
 				w.mu.Lock()
