@@ -45,6 +45,9 @@ func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error
 	if err != nil {
 		return 0, c.note(err)
 	}
+	if c.st != nil {
+		c.st.unlocked = false
+	}
 	n, err := res.RowsAffected()
 	return n, c.note(err)
 }
@@ -96,7 +99,7 @@ type stmtCache struct {
 // frequent are the statements of a registration.
 var frequent = map[Dialect][]string{
 	SQLite: {
-		readToken, takeToken, insertUse, pinHeld, countHeld, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
+		readToken, takeToken, takeTokenPinned, insertUse, insertPinned, pinHeld, countHeld, commitUse, loadRecord, createRecord, saveRecord, takeWriteLock,
 	},
 	PostgreSQL: {
 		readToken, takeUse, pinUse, commitUse, loadRecord, createRecord, saveRecord, spendAndSave,
@@ -152,6 +155,11 @@ func (s *Store) read(ctx context.Context, fn func(conn) error) error {
 	}
 	c := s.on(ctx)
 	if c.st != nil {
+		if c.st.unlocked {
+			if _, err := c.exec(ctx, takeWriteLock); err != nil {
+				return err
+			}
+		}
 		return fn(c)
 	}
 	if s.dialect == PostgreSQL {

@@ -2,28 +2,39 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 
 	"github.com/matrix-uia/uia"
 )
 
-// Group implements [uia.Grouper]. A commit is what a small write costs on SQLite,
-// so there it is InTx.
+// Group implements [uia.Grouper]. The group's first hold, the save of a record and the
+// pin that follow each other are written together: each waits for the next, or for
+// whatever else comes. So the use of a registration that can run at once is written
+// pinned, and never held. If that shows that the hold is not to be had, fn is run
+// again, each call by itself, so that the refusal comes from Reserve.
 //
-// On PostgreSQL each write is one statement, and a transaction around them would
-// add two round trips. There the group's first hold, the save of a record and the
-// pin that follow each other are sent as one statement instead: each waits for the
-// next, or for whatever else comes. If that shows that the hold is not to be had,
-// fn is run again, each call by itself, so that the refusal comes from Reserve.
+// A commit is what a small write costs on SQLite, so there a group is a transaction
+// too. On PostgreSQL, where the three are one statement, a transaction around it would
+// add two round trips.
 func (s *Store) Group(ctx context.Context, fn func(context.Context) error) error {
-	if s.dialect == SQLite {
-		return s.InTx(ctx, fn)
-	}
 	if s.state(ctx) != nil || s.group(ctx) != nil {
 		return fn(ctx)
 	}
-	g := &group{}
+	if s.dialect == PostgreSQL {
+		return s.runGroup(ctx, fn)
+	}
+	return s.retry(ctx, func() error {
+		return s.runTx(ctx, sql.LevelDefault, func(ctx context.Context) error {
+			s.state(ctx).unlocked = true
+			return s.runGroup(ctx, fn)
+		})
+	})
+}
+
+func (s *Store) runGroup(ctx context.Context, fn func(context.Context) error) error {
+	g := &group{st: s.state(ctx)}
 	in := context.WithValue(ctx, groupKey{s}, g)
 	err := fn(in)
 	if err == nil {
@@ -41,6 +52,7 @@ type groupKey struct{ s *Store }
 
 // group is what a Group has yet to write. Only the goroutine that runs it uses it.
 type group struct {
+	st    *txState      // the transaction that is the group's; nil: none
 	hold  *deferredHold // nil: none
 	lease *deferredSave // nil: none
 	// wrote is set once something may have been written. After that no hold is put
@@ -61,9 +73,9 @@ type deferredSave struct {
 }
 
 // group returns the group that ctx carries; nil if there is none, if it is over, or
-// if a transaction has begun in it.
+// if another transaction has begun in it.
 func (s *Store) group(ctx context.Context) *group {
-	if g, _ := ctx.Value(groupKey{s}).(*group); g != nil && !g.over && s.state(ctx) == nil {
+	if g, _ := ctx.Value(groupKey{s}).(*group); g != nil && !g.over && s.state(ctx) == g.st {
 		return g
 	}
 	return nil

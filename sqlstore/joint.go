@@ -76,6 +76,27 @@ func (r deferredSave) jointArgs() (args []any, creates bool) {
 func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.Claim, now time.Time) error {
 	h := *g.hold
 	g.hold, g.lease = nil, nil
+	made, saved, err := s.writeHeld(ctx, h, r, cl, now)
+	switch {
+	case err == nil && !made, Duplicate(err):
+		g.again = true // why there is no use to be had is for Reserve to say
+		return errAgain
+	case err == nil && !saved:
+		err = uia.ErrConflict
+	}
+	return err
+}
+
+// writeHeld reports whether there was a use to be had, and whether the record had the
+// revision that was expected.
+func (s *Store) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl *uia.Claim, now time.Time) (made, saved bool, err error) {
+	if s.dialect == SQLite {
+		err = s.write(ctx, func(c conn) (err error) {
+			made, saved, err = c.writeHeld(ctx, h, r, cl, now)
+			return err
+		})
+		return made, saved, err
+	}
 	args, creates := r.jointArgs()
 	args = append(args, ms(h.now), h.Token, h.Session, ms(h.Until))
 	query := joint.holdAndSave
@@ -90,19 +111,39 @@ func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.
 	if cl != nil {
 		args = append(args, ms(now), cl.Run)
 	}
-	var made, saved bool
-	err := s.write(ctx, func(c conn) (err error) {
+	err = s.write(ctx, func(c conn) (err error) {
 		made, err = c.one(ctx, query, args, &saved)
 		return err
 	})
-	switch {
-	case err == nil && !made, Duplicate(err):
-		g.again = true // why there is no use to be had is for Reserve to say
-		return errAgain
-	case err == nil && !saved:
-		err = uia.ErrConflict
+	return made, saved, err
+}
+
+// writeHeld does it statement by statement, in the transaction that a group is on
+// SQLite.
+func (c conn) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl *uia.Claim, now time.Time) (made, saved bool, err error) {
+	take := takeToken
+	if cl != nil {
+		take = takeTokenPinned
 	}
-	return err
+	var id int64
+	made, err = c.one(ctx, take, []any{ms(h.now), h.Token, h.Session}, &id)
+	if !made || err != nil {
+		return false, false, err
+	}
+	query, args := recordStatement(r.Record, r.now)
+	n, err := c.exec(ctx, query, args...)
+	if err != nil {
+		return true, false, err
+	}
+	saved = n > 0
+	if cl != nil && saved {
+		_, err = c.exec(ctx, insertPinned, h.Session, h.Token, id, ms(now), cl.Run, ms(h.now))
+		return true, true, err
+	}
+	if _, err = c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(h.now)); err == nil && cl != nil {
+		err = c.giveBack(ctx, id, 0, -1) // it is held after all
+	}
+	return true, saved, err
 }
 
 // pinLeased writes the lease that g has put off together with the pin.
@@ -116,6 +157,12 @@ func (s *Store) pinLeased(ctx context.Context, g *group, cl uia.Claim, now time.
 			return err
 		}
 		return s.Pin(ctx, cl, now)
+	}
+	if s.dialect == SQLite {
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+		return s.pin(ctx, cl, now)
 	}
 	g.lease = nil
 	args, creates := r.jointArgs()

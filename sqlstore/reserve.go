@@ -100,6 +100,9 @@ func takeTokenAt(n int) string {
 	UPDATE uia_tokens SET taken = taken + 1, held = held + 1 WHERE %s RETURNING id`, freeToken(n))
 }
 
+// takeTokenPinned is takeToken for a use that is pinned at once.
+var takeTokenPinned = fmt.Sprintf(`UPDATE uia_tokens SET taken = taken + 1 WHERE %s RETURNING id`, freeToken(1))
+
 // freeToken is the condition under which a use may be taken, and numbers its
 // parameters alike.
 func freeToken(n int) string {
@@ -120,6 +123,11 @@ var takeUse = `
 const insertUse = `
 	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
 	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5) ON CONFLICT (session, token) DO NOTHING`
+
+// insertPinned is for a use that takeTokenPinned has taken.
+const insertPinned = `
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
+	VALUES ($1, $2, $3, 2, $4, $5, '', $6, $4)`
 
 // take takes a use if one is free and the session has none.
 func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err error) {

@@ -99,10 +99,7 @@ func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (u
 }
 
 func (s *Store) save(ctx context.Context, r uia.Record, now time.Time) error {
-	query, args := saveRecord, saveArgs(r)
-	if r.Revision == 0 {
-		query, args = createRecord, createArgs(r, now)
-	}
+	query, args := recordStatement(r, now)
 	return s.write(ctx, func(c conn) error {
 		n, err := c.exec(ctx, query, args...)
 		if err == nil && n == 0 {
@@ -110,6 +107,15 @@ func (s *Store) save(ctx context.Context, r uia.Record, now time.Time) error {
 		}
 		return err
 	})
+}
+
+// recordStatement is the statement that saves the record. It changes no row if the
+// record has another revision than expected.
+func recordStatement(r uia.Record, now time.Time) (query string, args []any) {
+	if r.Revision == 0 {
+		return createRecord, createArgs(r, now)
+	}
+	return saveRecord, saveArgs(r)
 }
 
 // createArgs are the arguments of createRecord.

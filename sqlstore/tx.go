@@ -20,6 +20,9 @@ type txState struct {
 	// does. Only a transaction of ours defers: nobody tells when a host's ends.
 	spending *spending
 	defers   bool
+	// unlocked is set while a transaction on SQLite has not written. It must not read
+	// before it does.
+	unlocked bool
 }
 
 // WithTx returns a context whose transaction is tx: every method of s that is
