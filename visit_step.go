@@ -44,6 +44,9 @@ func (v *visit) told(ctx context.Context, err error) error {
 
 // report is the function of this name, for what this request is about.
 func (v *visit) report(ctx context.Context, err error) error {
+	if _, asked := err.(*Challenge); asked || err == nil {
+		return err // there is nothing to log: a first leg makes no attributes
+	}
 	attrs := []any{"operation", v.s.Operation}
 	if v.s.Key != "" {
 		attrs = append(attrs, "session", v.s.Key)
