@@ -28,10 +28,14 @@ func mutants() []mutant {
 }
 
 // facesStorms reports whether the mutant is put through the cases that race many
-// callers. They take their time, and most mutants do without locks.
-func (m mutant) facesStorms() bool {
+// callers, in transactions or not. They take their time, and most mutants do without
+// locks.
+func (m mutant) facesStorms(inTx bool) bool {
+	among := func(mutants []mutant) bool {
+		return slices.ContainsFunc(mutants, func(r mutant) bool { return r.name == m.name })
+	}
 	return m.name == "disregards lapsed holds without deleting them" || m.name == "commits for any run" ||
-		slices.ContainsFunc(raceMutants, func(r mutant) bool { return r.name == m.name })
+		among(raceMutants) || inTx && among(txMutants)
 }
 
 func (b *broken) locked(f func()) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,11 +141,14 @@ var txMutants = []mutant{
 			return err
 		}
 		b.inTx = func(ctx context.Context, fn func(context.Context) error) error {
-			late = nil
-			if err := b.model.InTx(ctx, fn); err != nil {
+			var after error
+			err := b.model.InTx(ctx, func(ctx context.Context) error {
+				late = nil
+				err := fn(ctx)
+				after = late
 				return err
-			}
-			return late
+			})
+			return cmp.Or(err, after)
 		}
 	}},
 	{"spends in a transaction what another run has taken over", func(b *broken) {
