@@ -147,13 +147,16 @@ type Sweeper interface {
 	Sweep(ctx context.Context, since time.Time) (int, error)
 }
 
+// DummyType is the auth type of [DummyStage].
+const DummyType = "m.login.dummy"
+
 // DummyStage is m.login.dummy: it always passes. Put behind another stage it
 // keeps one flow from being the beginning of another (Client-Server API, "Dummy
 // Auth").
 type DummyStage struct{}
 
-// Type returns "m.login.dummy".
-func (DummyStage) Type() string { return "m.login.dummy" }
+// Type returns DummyType.
+func (DummyStage) Type() string { return DummyType }
 
 // Free implements [FreeStage].
 func (DummyStage) Free() {}

@@ -9,6 +9,7 @@ require (
 	github.com/matrix-org/gomatrixserverlib v0.0.0-20260506075950-c9c468727353
 	github.com/matrix-uia/uia v0.0.0
 	github.com/matrix-uia/uia/internal/dbtest v0.0.0-00010101000000-000000000000
+	github.com/matrix-uia/uia/uiaprometheus v0.0.0-00010101000000-000000000000
 	github.com/prometheus/client_golang v1.25.0
 	github.com/sethvargo/go-diceware v0.6.0
 	github.com/stretchr/testify v1.12.1
@@ -58,4 +59,5 @@ require (
 replace (
 	github.com/matrix-uia/uia => ..
 	github.com/matrix-uia/uia/internal/dbtest => ../internal/dbtest
+	github.com/matrix-uia/uia/uiaprometheus => ../uiaprometheus
 )

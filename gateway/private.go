@@ -111,7 +111,7 @@ func (p *PrivateRegistration) left(c *answerError) []string {
 	return nil
 }
 
-const dummyType = "m.login.dummy"
+const dummyType = uia.DummyType
 
 func isTokenStage(stage string) bool {
 	return stage == uia.TokenType || stage == uia.TokenTypeUnstable

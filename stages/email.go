@@ -90,6 +90,9 @@ type EmailResult struct {
 	Address string `json:"address"`
 }
 
+// EmailOf returns what the session's e-mail stage left, and false if it is not completed.
+func EmailOf(s *uia.Session) (EmailResult, bool) { return resultOf[EmailResult](s, EmailType) }
+
 var (
 	_ uia.FallbackStage   = (*EmailStage)(nil)
 	_ uia.ConfiguredStage = (*EmailStage)(nil)

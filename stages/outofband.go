@@ -59,6 +59,12 @@ type OutOfBandResult struct {
 	UserID string `json:"user_id"` // who the user has turned out to be
 }
 
+// OutOfBandOf returns what the session's stage of this auth type left, such as SSOType,
+// and false if it is not completed.
+func OutOfBandOf(s *uia.Session, authType string) (OutOfBandResult, bool) {
+	return resultOf[OutOfBandResult](s, authType)
+}
+
 // Complete completes the stage for the session, as userID, whom the provider has
 // authenticated just now. Anybody but the session's Subject, if it has one, is 403
 // M_FORBIDDEN. The error is an *uia.Error.

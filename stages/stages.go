@@ -14,6 +14,13 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
+// resultOf decodes what the stage of this type left in the session; false if it is not
+// completed, or has left nothing.
+func resultOf[T any](s *uia.Session, authType string) (result T, ok bool) {
+	raw := s.Result(authType)
+	return result, raw != nil && json.Unmarshal(raw, &result) == nil
+}
+
 // missing is the answer to auth data without a member that the stage needs.
 func missing(name string) error {
 	return uia.NewError(http.StatusBadRequest, spec.MissingParam("The member "+name+" of auth is missing."))

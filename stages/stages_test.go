@@ -39,6 +39,7 @@ type host struct {
 	handler *http.ServeMux
 	client  netip.Addr                 // who sends the requests
 	results map[string]json.RawMessage // what the operation has found
+	decoded map[string]any             // and by type what it was decoded to
 }
 
 func newHost(t *testing.T, subject string, stage uia.Stage) *host {
@@ -64,6 +65,16 @@ func (h *host) serveOp(subject string, stage uia.Stage) {
 	h.handler.HandleFunc("POST /op", func(w http.ResponseWriter, r *http.Request) {
 		h.engine.Serve(w, r, uia.Caller{Operation: "op", Subject: subject}, func(_ context.Context, s *uia.Session) (uia.Effect, error) {
 			h.results = map[string]json.RawMessage{stage.Type(): s.Result(stage.Type())}
+			h.decoded = map[string]any{}
+			if r, ok := stages.EmailOf(s); ok {
+				h.decoded[stages.EmailType] = r
+			}
+			if r, ok := stages.TermsOf(s); ok {
+				h.decoded[stages.TermsType] = r
+			}
+			if r, ok := stages.OutOfBandOf(s, stages.SSOType); ok {
+				h.decoded[stages.SSOType] = r
+			}
 			return uia.Effect{}, nil
 		})
 	})
@@ -182,9 +193,13 @@ func right(t *testing.T, s *subject, h *host) {
 	assert.Equal(t, 200, a.Status, a.Body)
 	if s.result == "" {
 		assert.Nil(t, h.results[typ])
-	} else {
-		assert.JSONEq(t, s.result, string(h.results[typ]))
+		assert.Empty(t, h.decoded)
+		return
 	}
+	assert.JSONEq(t, s.result, string(h.results[typ]))
+	decoded, err := json.Marshal(h.decoded)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"`+typ+`":`+s.result+`}`, string(decoded), "by the function of this stage, and by no other")
 }
 
 func wrong(t *testing.T, s *subject, h *host) {

@@ -55,6 +55,9 @@ type TermsResult struct {
 	Accepted map[string]string `json:"accepted"`
 }
 
+// TermsOf returns what the session's terms stage left, and false if it is not completed.
+func TermsOf(s *uia.Session) (TermsResult, bool) { return resultOf[TermsResult](s, TermsType) }
+
 // maxOpening is how much a stage may remember in a session ID.
 const maxOpening = 512
 

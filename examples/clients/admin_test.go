@@ -214,7 +214,7 @@ func TestNoTokenLeaks(t *testing.T) {
 	assert.Contains(t, audit.String(), `reason="token expired"`)
 	for _, line := range []string{
 		`uia_events_total{event="token_created"} 5`, `uia_events_total{event="token_revoked"} 1`, `uia_events_total{event="use_spent"} 1`,
-		`uia_stage_failures_total{errcode="M_UNAUTHORIZED",stage="m.login.registration_token"} `,
+		`uia_stage_failures_total{errcode="M_UNAUTHORIZED",reason="token expired",stage="m.login.registration_token"} `,
 	} {
 		assert.Contains(t, string(metrics), line)
 	}

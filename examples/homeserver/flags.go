@@ -19,8 +19,8 @@ import (
 
 // The auth types that the hints know how to complete.
 const (
-	typeToken = "m.login.registration_token"
-	typeDummy = "m.login.dummy"
+	typeToken = uia.TokenType
+	typeDummy = uia.DummyType
 )
 
 // config is what the command line says.

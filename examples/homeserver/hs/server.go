@@ -118,11 +118,11 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		s.limiter = limiter
 	}
 	s.metrics = newMetrics()
-	s.observe = s.metrics.observe
+	s.observe = s.metrics.Observe
 	if opts.Audit != nil {
 		audit := uia.AuditLog(opts.Audit)
 		s.observe = func(ctx context.Context, ev uia.Event) {
-			s.metrics.observe(ctx, ev)
+			s.metrics.Observe(ctx, ev)
 			audit(ctx, ev)
 		}
 	}
@@ -165,7 +165,7 @@ func (s *Server) newEngine(opts Options) error {
 		s.registration.Resolve = accounts.resolve
 	}
 	if len(opts.Flows) == 0 {
-		s.registration.Flows = []uia.Flow{{uia.TokenType, "m.login.dummy"}}
+		s.registration.Flows = []uia.Flow{{uia.TokenType, uia.DummyType}}
 	}
 	engine, err := uia.New(uia.Config{
 		Secrets: opts.Storage.Secrets,

@@ -217,5 +217,5 @@ func TestEveryGuessIsAudited(t *testing.T) {
 	require.Contains(t, log.String(), `"msg":"limit_hit","client":"192.0.2.1"`)
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	require.Contains(t, w.Body.String(), `uia_stage_failures_total{errcode="M_FORBIDDEN",stage="m.login.password"} 3`)
+	require.Contains(t, w.Body.String(), `uia_stage_failures_total{errcode="M_FORBIDDEN",reason="",stage="m.login.password"} 3`)
 }
