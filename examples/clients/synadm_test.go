@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
 	"github.com/matrix-uia/uia/internal/testenv"
 )
@@ -172,4 +173,21 @@ func except40(tokens []string) (out []string) {
 		}
 	}
 	return out
+}
+
+// synadm makes a date of each expiry, and fails on the whole list if one of them is
+// later than the year 9999.
+func TestSynadmShowsTheLatestExpiries(t *testing.T) {
+	t.Setenv("TZ", "UTC")
+	h, access := newAdministered(t, nil)
+	s := newSynadm(t, h.URL, access)
+	const last = 253_402_300_799_999 // 9999-12-31T23:59:59.999Z
+	assert.Equal(t, "M_INVALID_PARAM", s.regtok("new", "-n", "later", "-t", strconv.Itoa(last+1))["errcode"])
+	assert.NotNil(t, s.regtok("new", "-n", "last", "-t", strconv.Itoa(last))["expiry_time"])
+	require.NoError(t, h.store.CreateTokens(t.Context(), uia.Token{Value: "by-other-means", Expires: time.UnixMilli(last + 1)}))
+	list := s.regtok("list")
+	require.Len(t, list["registration_tokens"], 2, "%v", list)
+	for _, entry := range list["registration_tokens"].([]any) {
+		assert.Equal(t, "9999-12-31 23:59:59", entry.(map[string]any)["expiry_time"])
+	}
 }

@@ -3,6 +3,7 @@ package hs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestOpenRefuses(t *testing.T) {
 		":memory:":                      "memory",
 		"file::memory:?cache=shared":    "memory",
 		"mysql://localhost/matrix":      `"mysql" is not supported`,
+		"MySQL://localhost/matrix":      `"mysql" is not supported`,
 		"postgres://localhost:nowhere/": "postgres",
 		"no such folder/homeserver.db":  "no such f",
 		"letter":                        "not a database",
@@ -51,7 +53,8 @@ func TestFilesArePrivate(t *testing.T) {
 
 func TestNameHasNoPassword(t *testing.T) {
 	dsn := testdb.PostgreSQL(t)
-	storage := mustOpen(t, dsn+"&password=wonderland")
+	scheme, rest, _ := strings.Cut(dsn, "://")
+	storage := mustOpen(t, strings.ToUpper(scheme)+"://"+rest+"&password=wonderland") // a scheme is spelled in any case
 	require.Regexp(t, `^PostgreSQL database uia_example_\d+_\d+ on .+$`, storage.Name)
 	require.NotContains(t, storage.Name, "wonderland")
 }
