@@ -31,7 +31,7 @@ type Config struct {
 	// the validity endpoint together. Nil turns that off.
 	Limiter Limiter
 	// Client tells who is asking: the address behind the host's own proxies, and
-	// no header that a stranger can set. Required with a Limiter; nil otherwise
+	// no header that a stranger can set: [ClientBehind]. Required with a Limiter; nil otherwise
 	// leaves Request.Client unset.
 	Client func(*http.Request) netip.Addr
 	// SessionTTL is how long a session may take. Zero means 1 hour. At most 12 hours:

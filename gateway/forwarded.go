@@ -5,7 +5,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // prefixes are the addresses of trusted proxies.
@@ -22,30 +21,6 @@ func peer(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return ap.Addr().Unmap().WithZone("")
-}
-
-// ClientAddr returns a function that tells who sent a request: the last address of
-// X-Forwarded-For that is not one of the trusted proxies, or the other end of the
-// connection if that is none. It is for uia.Config.Client.
-func ClientAddr(trusted []netip.Prefix) func(*http.Request) netip.Addr {
-	t := prefixes(trusted)
-	return func(r *http.Request) netip.Addr {
-		addr := peer(r)
-		if !t.has(addr) {
-			return addr
-		}
-		hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-		for _, hop := range slices.Backward(hops) {
-			next, err := netip.ParseAddr(strings.TrimSpace(hop))
-			if err != nil {
-				return addr
-			}
-			if addr = next.Unmap().WithZone(""); !t.has(addr) {
-				return addr
-			}
-		}
-		return addr
-	}
 }
 
 // addressHeaders are headers by which proxies tell a client's address. A stranger's

@@ -84,7 +84,7 @@ func New(o Options) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{
-		engine: o.Engine, client: ClientAddr(o.TrustedProxies),
+		engine: o.Engine, client: uia.ClientBehind(o.TrustedProxies...),
 		fallback: o.Fallback, signup: o.Signup, log: o.Logger,
 	}
 	if h.log == nil {

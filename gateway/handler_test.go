@@ -63,7 +63,7 @@ func newFront(t testing.TB, upstream string, o frontOptions) *front {
 	}
 	engine, err := uia.New(uia.Config{
 		Secrets: secrets, Sessions: f.store, Stages: []uia.Stage{&uia.TokenStage{Store: f.store}, uia.DummyStage{}},
-		Operations: []uia.Operation{reg.Operation()}, Client: gateway.ClientAddr(o.trusted), Limiter: o.limiter, Logger: log,
+		Operations: []uia.Operation{reg.Operation()}, Client: uia.ClientBehind(o.trusted...), Limiter: o.limiter, Logger: log,
 	})
 	require.NoError(t, err)
 	pages, err := fallback.New(engine, nil)

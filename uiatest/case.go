@@ -151,7 +151,7 @@ type race struct {
 
 // features is what a case can need. A file's or case's needs are among them.
 var features = []string{
-	"register", "token", "T", "TD", "validity", "available", "fallback", "whoami", "login", "versions", "devices",
+	"register", "account", "token", "T", "TD", "validity", "available", "fallback", "whoami", "login", "versions", "devices",
 	"admin", "server_version", "closed",
 	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "token-stage", "patience",
 }
@@ -218,7 +218,10 @@ func (c caseData) expand(f file) []Case {
 		Needs: slices.Concat(f.Needs, c.Needs), Guesses: c.Guesses, tokens: c.Tokens, steps: c.Steps,
 	}
 	if len(c.Tokens) > 0 {
-		base.Needs = append(base.Needs, "token")
+		base.Needs = append(base.Needs, "account")
+		if c.aboutTokens() {
+			base.Needs = append(base.Needs, "token")
+		}
 	}
 	if savesSession(c.Steps) {
 		base.Needs = append(base.Needs, "session")
@@ -251,6 +254,27 @@ func savesSession(steps []step) bool {
 	return slices.ContainsFunc(steps, func(st step) bool {
 		return st.Use != "" || st.Save["session"] != "" || st.Race != nil && savesSession(st.Race.Steps)
 	})
+}
+
+// aboutTokens reports whether the case does more with its tokens than to have a sequence
+// make an account with each, or depends on the flow. If it does not, it applies where
+// accounts are made without tokens as well.
+func (c *caseData) aboutTokens() bool {
+	rest, with := "", ""
+	for _, st := range c.Steps {
+		if st.When != "" {
+			return true
+		}
+		with += string(encode(st.With))
+		st.With = nil
+		rest += string(encode(st)) // with what stands in a race: a token that some race for
+	}
+	for name, t := range c.Tokens {
+		if !t.plain() || strings.Count(with, "${token."+name+"}") != 1 {
+			return true
+		}
+	}
+	return strings.Contains(rest, "${token") || strings.Contains(rest, "${guess") || strings.Contains(rest, typeToken)
 }
 
 // waits returns how long the case waits.

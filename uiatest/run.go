@@ -194,6 +194,10 @@ func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 	s.values["as_token"], s.values["as_prefix"] = r.server.AppServiceToken, r.server.AppServicePrefix
 	s.values["password"] = r.password()
 	for name, decl := range c.tokens {
+		if r.flow == "D" {
+			s.values["token."+name] = ""
+			continue
+		}
 		value, err := r.mint.token(ctx, decl, s)
 		if err != nil {
 			return err
@@ -219,7 +223,7 @@ func (r *runner) endpoints(c *Case) []string {
 		}
 	}
 	walk(c.steps)
-	if len(c.tokens) > 0 && r.server.NewToken == nil && r.server.AdminToken != "" {
+	if len(c.tokens) > 0 && r.tokens() && r.server.NewToken == nil && r.server.AdminToken != "" {
 		seen[endpoint(adminPath)] = true
 	}
 	return slices.Collect(maps.Keys(seen))

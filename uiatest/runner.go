@@ -18,7 +18,7 @@ type runner struct {
 	waiting func() (resume func()) // called when a case has to wait; may be nil
 	mint    *mint
 	suite   *suite
-	flow    string // "T", "TD" or ""
+	flow    string // "T", "TD", "D" or ""
 
 	mu    sync.Mutex
 	fail  error              // why the run cannot go on

@@ -42,7 +42,8 @@ type Server struct {
 
 	// Flows are the flows of POST /register. Nil means that the homeserver is asked.
 	// Cases that register take the first flow that consists of the token stage
-	// (T), or of the token stage and m.login.dummy (TD).
+	// (T), or of the token stage and m.login.dummy (TD). If there is none, but one of
+	// m.login.dummy alone (D), they take that, and what is about tokens does not apply.
 	Flows [][]string
 	// Closed says that registration is off, which it has to be then: only the cases about
 	// that apply.
@@ -58,7 +59,7 @@ type Server struct {
 // Features returns what Server.Lacks can list.
 func Features() []string {
 	return slices.DeleteFunc(slices.Clone(features), func(name string) bool {
-		return slices.Contains([]string{"register", "token", "T", "TD", "admin", "closed", "appservice", "session", "token-stage", "patience"}, name)
+		return slices.Contains([]string{"register", "account", "token", "T", "TD", "admin", "closed", "appservice", "session", "token-stage", "patience"}, name)
 	})
 }
 
@@ -106,18 +107,20 @@ func (s *Server) base() string {
 	return strings.TrimRight(s.URL, "/")
 }
 
-// flowOf returns the name of the first flow that the kit can complete: "T", "TD",
-// or "" if there is none.
-func flowOf(flows [][]string) string {
+// flowOf returns the name of the first flow that the kit can complete, one with a token
+// if there is one: "T", "TD", "D", or "" if there is none.
+func flowOf(flows [][]string) (name string) {
 	for _, flow := range flows {
 		switch {
 		case slices.Equal(flow, []string{typeToken}):
 			return "T"
 		case slices.Equal(flow, []string{typeToken, typeDummy}):
 			return "TD"
+		case slices.Equal(flow, []string{typeDummy}):
+			name = "D"
 		}
 	}
-	return ""
+	return name
 }
 
 // missing returns why a case does not apply; "" if it does.
@@ -126,12 +129,12 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 		return why
 	}
 	needs := c.Needs
-	if len(c.tokens) > 0 && r.server.NewToken == nil && r.server.AdminToken != "" {
+	if len(c.tokens) > 0 && r.tokens() && r.server.NewToken == nil && r.server.AdminToken != "" {
 		needs = append(slices.Clone(needs), "admin")
 	}
 	for _, need := range needs {
-		if c.Area == offersArea && need == c.feature() {
-			continue
+		if c.Area == offersArea && need == c.feature() || r.server.Closed && need == "token-stage" {
+			continue // a closed homeserver tells no flows
 		}
 		if why := r.lacks(ctx, need); why != "" {
 			return why
@@ -170,15 +173,20 @@ func (r *runner) without(c *Case, need string) string {
 		return "no application service: there is no access token of one"
 	case need == "patience" && s.Patience < c.waits():
 		return fmt.Sprintf("it waits for %v, and the run is not to wait that long", c.waits())
-	case need == "token" && r.flow == "" && !s.Closed:
+	case need == "token" && !r.tokens() && !s.Closed:
 		return "no flow of " + typeToken + " alone, or with " + typeDummy + " after it"
+	case need == "account" && r.flow == "":
+		return "no flow of " + typeToken + " and " + typeDummy
 	case (need == "T" || need == "TD") && r.flow != need:
 		return "the flow is " + r.flowName() + ", not " + flowNames[need]
 	}
 	return ""
 }
 
-var flowNames = map[string]string{"T": typeToken, "TD": typeToken + ", " + typeDummy}
+// tokens reports whether accounts are made with tokens.
+func (r *runner) tokens() bool { return r.flow == "T" || r.flow == "TD" }
+
+var flowNames = map[string]string{"T": typeToken, "TD": typeToken + ", " + typeDummy, "D": typeDummy}
 
 func (r *runner) flowName() string {
 	if r.flow == "" {

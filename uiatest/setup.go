@@ -139,7 +139,7 @@ func (r *runner) enoughTokens(cases []Case) error {
 // canRegister says whether the cases can register with the tokens that were given.
 func (r *runner) canRegister(cases []Case) error {
 	s := &r.server
-	if r.flow != "" || s.Closed || s.NewToken == nil && s.AdminToken == "" && len(s.Tokens) == 0 {
+	if r.tokens() || s.Closed || s.NewToken == nil && s.AdminToken == "" && len(s.Tokens) == 0 {
 		return nil
 	}
 	for _, c := range cases {

@@ -191,7 +191,7 @@ func TestLatePolicy(t *testing.T) {
 		}
 		homeserver(w, r)
 	})
-	status, _, stderr := check(t, "-url", url, "-rate", "1000", "-tokens", "first,second,third,fourth", "-run", "^uia/(all-stages|a-second|the-last-stage)")
+	status, _, stderr := check(t, "-url", url, "-rate", "1000", "-tokens", "1st,2nd,3rd,4th,5th,6th", "-run", "^uia/(all-stages|a-second|the-last-stage)")
 	require.Equal(t, exitBroken, status, stderr)
 	require.Contains(t, stderr, "uiacheck: -password: ")
 	require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)

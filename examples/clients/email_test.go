@@ -116,8 +116,8 @@ func TestMatrixJSSDKConfirmsAnAddressBehindAToken(t *testing.T) {
 func TestElementAndroidConfirmsAnAddressBehindAToken(t *testing.T) {
 	h, box := newMailing(t)
 	const path = "/_matrix/client/r0/register"
-	session := h.do(t, "POST", path, `{}`).session(t)
-	session = h.do(t, "POST", path, `{"username":"ann","password":"wonderland","initial_device_display_name":"Pixel"}`).session(t)
+	h.do(t, "POST", path, `{}`).session(t)
+	session := h.do(t, "POST", path, `{"username":"ann","password":"wonderland","initial_device_display_name":"Pixel"}`).session(t)
 	token := h.do(t, "POST", path, object(t, "auth", map[string]any{"type": uia.TokenType, "session": session, "token": "once"}))
 	require.Equal(t, []any{uia.TokenType}, token.Body["completed"])
 	asked := h.do(t, "POST", path+"/email/requestToken", `{"client_secret":"3f9c0a6e-7e5c-4b6e-9d2c-2f1f6f0c0f3a","send_attempt":0,"email":"ann@example.org"}`)

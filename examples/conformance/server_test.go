@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
@@ -129,6 +130,24 @@ func TestWhatApplies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A homeserver without tokens is measured by what is not about them.
+func TestDummyAlone(t *testing.T) {
+	server := homeserver(t, open(t, "memory"), uia.Flow{"m.login.dummy"}, 0)
+	server.NewToken, server.AdminToken = nil, ""
+	reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Parallel: 4, Guesses: 70})
+	require.NoError(t, err)
+	passed := make(map[string]int)
+	for _, r := range reports {
+		require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
+		if r.Outcome == uiatest.Passed {
+			passed[r.Area]++
+		}
+	}
+	for area, least := range map[string]int{"uia": 30, "register": 35, "devices": 8, "races": 4, "input": 40} {
+		assert.GreaterOrEqual(t, passed[area], least, area)
 	}
 }
 

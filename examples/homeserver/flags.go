@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +65,14 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 			c.admin, c.generated, err = parseAdmin(s)
 			return err
 		})
+	fs.StringVar(&c.options.BaseURL, "public-url", "", "where clients reach the homeserver, through a proxy in front of it: a `URL` such as https://matrix.example.org")
+	var proxies []netip.Prefix
+	fs.Func("trusted-proxy", "believe the X-Forwarded-For of the proxy at this `address`, or of all in this network (10.0.0.0/8); can be repeated",
+		func(s string) error {
+			proxy, err := parseProxy(s)
+			proxies = append(proxies, proxy)
+			return err
+		})
 	failures := fs.Int("failures", 60, "wrong tokens and passwords that a client may send at once; 0 means any `number`")
 	fs.Func("token", "make this registration token, `VALUE[:uses]`, unless there is one of this value; can be repeated", func(s string) error {
 		token, err := parseToken(s)
@@ -98,6 +108,10 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 	if name := c.admin.Localpart; name != "" && !hs.ValidLocalpart(name, c.options.ServerName) {
 		return c, fmt.Errorf("-admin %q cannot be the name of a user", name)
 	}
+	if link := c.options.BaseURL; link != "" && !validURL(link) {
+		return c, fmt.Errorf("-public-url %q is no URL of a server, such as https://matrix.example.org", link)
+	}
+	c.options.Client = uia.ClientBehind(proxies...)
 	if *failures < 0 {
 		return c, fmt.Errorf("-failures %d is negative", *failures)
 	}
@@ -115,6 +129,20 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 		c.options.Tokens = []uia.Token{token}
 	}
 	return c, nil
+}
+
+// parseProxy reads the address of a proxy, or a network.
+func parseProxy(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
+}
+
+// validURL reports whether clients can put paths behind the URL.
+func validURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && !strings.HasSuffix(s, "/")
 }
 
 // parseAdmin reads USER[:PASSWORD].

@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	hints.print(stdout, baseURL(listener.Addr()))
+	hints.print(stdout, cmp.Or(conf.options.BaseURL, baseURL(listener.Addr())))
 	if err := makeAdmin(ctx, server, conf, stdout); err != nil {
 		return err
 	}

@@ -176,6 +176,47 @@ func TestPrintedAddress(t *testing.T) {
 	}
 }
 
+// Behind a proxy, clients are told apart by what the proxy says, and not by what they say
+// themselves.
+func TestBehindAProxy(t *testing.T) {
+	address := func(args ...string) string {
+		// What is printed is where clients reach it; what it listens at is chosen here.
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		at := listener.Addr().String()
+		require.NoError(t, listener.Close())
+		lines, _ := start(t, 6, append(args, "-db", "memory", "-listen", at, "-failures", "2", "-public-url", "https://matrix.example.org")...)
+		require.Contains(t, lines[0], " https://matrix.example.org ")
+		return "http://" + at
+	}
+	guess := func(base, forwarded string) int {
+		body := `{"auth":{"type":"m.login.registration_token","token":"wrong"}}`
+		req, err := http.NewRequestWithContext(t.Context(), "POST", base+"/_matrix/client/v3/register", strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("X-Forwarded-For", forwarded)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode
+	}
+	trusted := address("-trusted-proxy", "127.0.0.1", "-trusted-proxy", "10.0.0.0/8")
+	for i, want := range []int{401, 401, 429} {
+		// Whatever the client puts before its own address.
+		require.Equal(t, want, guess(trusted, []string{"192.0.2.1", "192.0.2.2", "10.0.0.1"}[i]+", 198.51.100.1, 10.9.9.9"))
+	}
+	require.Equal(t, 401, guess(trusted, "198.51.100.2"), "another client")
+	direct := address()
+	for i, want := range []int{401, 401, 429} {
+		require.Equal(t, want, guess(direct, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}[i]), "nobody is trusted")
+	}
+	res, err := http.Get(direct + "/.well-known/matrix/client")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	found, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"m.homeserver":{"base_url":"https://matrix.example.org"}}`, string(found))
+}
+
 // A start that fails leaves nothing behind.
 func TestNothingIsMadeByAStartThatFails(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -201,7 +242,8 @@ func TestExitCodes(t *testing.T) {
 	for code, list := range map[int][][]string{
 		0: {{"-h"}, {"--help"}},
 		2: {{"-no-such-flag"}, {"argument"}, {"-token", "not a token"}, {"-failures", "many"}, {"-server-name", "bad name"}, {"-server-name", ""},
-			{"-admin", "not a name"}, {"-admin", ""}, {"-token", "x:9007199254740992"}},
+			{"-admin", "not a name"}, {"-admin", ""}, {"-token", "x:9007199254740992"}, {"-trusted-proxy", "proxy.example.org"}, {"-trusted-proxy", "10.0.0.0/99"},
+			{"-public-url", "matrix.example.org"}, {"-public-url", "https://matrix.example.org/?a=b"}, {"-public-url", "https://matrix.example.org/"}},
 		1: {{"-listen", "nowhere at all"}, {"-db", "no such folder/homeserver.db"}, {"-db", "floppy://a"}, {"-flow", "m.login.unheard_of"}},
 	} {
 		for _, args := range list {

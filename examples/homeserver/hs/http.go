@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -84,14 +83,4 @@ func readJSON(r *http.Request, into any) error {
 		return uia.NewError(http.StatusBadRequest, spec.BadJSON("The body has not the form that this endpoint expects"))
 	}
 	return nil
-}
-
-// remoteAddr returns who sent r. A homeserver behind a proxy would read the
-// address from a header that its own proxy sets, and from no other.
-func remoteAddr(r *http.Request) netip.Addr {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap()
 }

@@ -46,7 +46,7 @@ type Options struct {
 	// Zero means 60, a negative number any.
 	Failures int
 	// Client tells who sent a request. Nil means the address of its connection,
-	// which behind a proxy is the proxy's.
+	// which behind a proxy is the proxy's: then use uia.ClientBehind.
 	Client func(*http.Request) netip.Addr
 	// InviteURL is the link that admins hand out, with {token} in it; see
 	// admin.Options. Empty means none.
@@ -102,7 +102,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		s.inTx = func(ctx context.Context, fn func(context.Context) error) error { return fn(ctx) }
 	}
 	if s.client == nil {
-		s.client = remoteAddr
+		s.client = uia.ClientBehind()
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
