@@ -20,7 +20,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants, txMutants)
+	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants, txMutants, refusesAfterwards())
 	for method := range calls(nil, "") {
 		all = append(all, mutant{"ignores that the context of " + method + " is cancelled", func(b *broken) { b.ignoresContext = method }})
 	}

@@ -164,3 +164,72 @@ var txMutants = []mutant{
 		}
 	}},
 }
+
+// refusesAfterwards makes mutants that return one of the errors by which a store says
+// that it has written nothing, after having written.
+func refusesAfterwards() []mutant {
+	late := func(b *broken, ctx context.Context, c uia.Claim, err error, write func(u *modelUse)) error {
+		if errors.Is(err, uia.ErrNotHeld) || errors.Is(err, uia.ErrSpent) {
+			b.first(ctx, c, write)
+		}
+		return err
+	}
+	return []mutant{
+		{"says that no use is left and has reserved one", func(b *broken) {
+			b.reserve = func(ctx context.Context, h uia.Hold, now time.Time) error {
+				err := b.model.Reserve(ctx, h, now)
+				if errors.Is(err, uia.ErrExhausted) {
+					b.locked(func() { b.add(h, now) })
+				}
+				return err
+			}
+		}},
+		{"refuses to pin and has pinned", func(b *broken) {
+			b.pin = func(ctx context.Context, c uia.Claim, now time.Time) error {
+				return late(b, ctx, c, b.model.Pin(ctx, c, now), func(u *modelUse) { u.State, u.Until = uia.Pinned, time.Time{} })
+			}
+		}},
+		{"refuses to unpin and has unpinned", func(b *broken) {
+			b.unpin = func(ctx context.Context, c uia.Claim, until, now time.Time) error {
+				return late(b, ctx, c, b.model.Unpin(ctx, c, until, now), func(u *modelUse) { u.State, u.Until = uia.Held, trunc(until) })
+			}
+		}},
+		{"refuses to commit and has committed", func(b *broken) {
+			b.commit = func(ctx context.Context, c uia.Claim, user string, now time.Time) error {
+				return late(b, ctx, c, b.model.Commit(ctx, c, user, now), func(u *modelUse) { u.State, u.UserID = uia.Spent, user })
+			}
+		}},
+		{"refuses to release and has released", func(b *broken) {
+			b.release = func(ctx context.Context, c uia.Claim) error {
+				err := b.model.Release(ctx, c)
+				if errors.Is(err, uia.ErrNotHeld) || errors.Is(err, uia.ErrSpent) {
+					b.locked(func() { b.remove(1, func(u *modelUse) bool { return u.Token == c.Token && u.Session == c.Session }) })
+				}
+				return err
+			}
+		}},
+		{"says that a record is in conflict and has saved it", func(b *broken) {
+			b.saveSession = func(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
+				saved, err := b.model.SaveSession(ctx, r, now)
+				if errors.Is(err, uia.ErrConflict) {
+					b.locked(func() {
+						if old, ok := b.records[r.Key]; ok {
+							old.Owner, old.Data = r.Owner, r.Data
+							b.records[r.Key] = old
+						}
+					})
+				}
+				return saved, err
+			}
+		}},
+		{"refuses a patch and has applied it", func(b *broken) {
+			b.updateToken = func(ctx context.Context, v string, p uia.TokenPatch, now time.Time) (uia.Token, error) {
+				t, err := b.model.UpdateToken(ctx, v, p, now)
+				if errors.Is(err, uia.ErrInvalid) {
+					_, _ = b.model.UpdateToken(ctx, v, uia.TokenPatch{Label: new("applied")}, now)
+				}
+				return t, err
+			}
+		}},
+	}
+}
