@@ -115,7 +115,7 @@ func TestTypedNames(t *testing.T) {
 // A password is never changed on its way, and has the same limit wherever it is set.
 func TestTypedPasswords(t *testing.T) {
 	for password, good := range map[string]bool{
-		" Pass word ": true, "\x00": true, strings.Repeat("é", 256): true, strings.Repeat("x", 512): true, strings.Repeat("x", 513): false, strings.Repeat("x", 50_000): false,
+		" Pass word ": true, "\x00": true, strings.Repeat("é", 256): true, strings.Repeat("x", 512): true, strings.Repeat("x", 513): false, strings.Repeat("x", 10_000): false,
 	} {
 		y := newTypist(t)
 		want := map[bool]int{true: 200, false: 400}[good]
