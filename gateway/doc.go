@@ -31,8 +31,11 @@
 //	...
 //	handler, err := gateway.New(gateway.Options{Upstream: upstreamURL, Engine: engine, Registration: reg, ...})
 //
-// Somebody has to call [uia.Engine.Recover] and [Accounts.Sweep] every few minutes,
-// and [Client.Check] tells whether people can register past the gateway.
+// [uia.Engine.Maintain] and [Accounts.Maintain] run beside the handler, and
+// [Client.Check] tells whether people can register past the gateway. A
+// uia.Config.LeaseTTL of 20 seconds and a Client.Timeout of 5 suit a gateway: after a
+// crash a client waits for no longer. The http.Server needs a ReadHeaderTimeout, and
+// must have no ReadTimeout and no WriteTimeout, which would end long polls and uploads.
 //
 // # Two ways to make an account
 //
@@ -73,4 +76,11 @@
 // understands, but the upstream has to be closed itself: by enable_registration:
 // false (Synapse) or registration_disabled: true (Dendrite) and a SharedSecret, or by
 // requiring a token that only the gateway has.
+//
+// # The upstream's limits
+//
+// To the upstream all registrations come from one address, unless it believes the
+// X-Forwarded-For that it is sent (Synapse: x_forwarded: true): otherwise its limits
+// for one address are soon those of everybody. A client is told of such a limit with
+// the time to wait, and its session goes on.
 package gateway

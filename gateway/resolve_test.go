@@ -346,3 +346,58 @@ func TestCreateByAnEarlierRun(t *testing.T) {
 	_, err = a.Create(t.Context(), later)
 	assert.NoError(t, err)
 }
+
+// What was begun may have expired when it is used: then it is begun once more.
+func TestCreateWithAnExpiredNonce(t *testing.T) {
+	for name, c := range map[string]struct {
+		stale int
+		want  string
+	}{"once": {1, ""}, "always": {9, "503 M_UNKNOWN"}} {
+		f := newFake(dialectOf("dendrite"), false)
+		claims := &gateway.MemoryClaims{}
+		a := accountsOn(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == "POST" && r.URL.Path == "/_synapse/admin/v1/register" && c.stale > 0 {
+				c.stale--
+				f.restart()
+			}
+			return transport{&line{}, f}.RoundTrip(r)
+		}), claims, nil)
+		_, err := a.Create(t.Context(), account("register.k", "alice", "one"))
+		assert.Equal(t, c.want, toldOf(err), name)
+		if err != nil {
+			assert.Empty(t, f.names())
+			free, err := claims.List(t.Context(), gateway.ClaimQuery{State: gateway.Free, Limit: 9})
+			require.NoError(t, err)
+			assert.Len(t, free, 1, "the name is given back")
+		}
+	}
+}
+
+// Maintain sweeps until it is told to stop.
+func TestMaintain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		claims := &gateway.MemoryClaims{}
+		var log bytes.Buffer
+		down := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errLost })
+		a := accountsOn(t, down, claims, slog.New(slog.NewTextHandler(&log, nil)))
+		_, err := claims.Reserve(t.Context(), gateway.Claim{Key: "register.k", Localpart: "alice"}, time.Now())
+		require.NoError(t, err)
+		_, err = claims.Reserve(t.Context(), gateway.Claim{Key: "register.l", Localpart: "bob"}, time.Now())
+		require.NoError(t, err)
+		_, err = claims.Save(t.Context(), gateway.Claim{Key: "register.l", State: gateway.Sent}, time.Now())
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.Maintain(ctx)
+		}()
+		<-time.After(90 * time.Minute)
+		buried, err := claims.List(ctx, gateway.ClaimQuery{State: gateway.Buried, Limit: 9})
+		require.NoError(t, err)
+		assert.Len(t, buried, 1)
+		stop()
+		<-done
+		assert.Contains(t, log.String(), "could not be settled")
+	})
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package gateway
+
+// raceDetector reports whether the race detector is on.
+const raceDetector = false
