@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"fmt"
+	"iter"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +139,95 @@ func TestCrashes(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTwoCrashes has a second fault in the process to which the client comes back, or
+// in which everything is settled.
+func TestTwoCrashes(t *testing.T) {
+	step := 7
+	switch {
+	case full:
+		step = 1
+	case raceDetector:
+		step = 29
+	}
+	n := 0
+	for _, way := range ways() {
+		for first := range pairs() {
+			for second := range pairs() {
+				// In CI a part of them, another one for each way.
+				if n++; n%step != 0 {
+					continue
+				}
+				for _, back := range []bool{true, false} {
+					c := crash{way: way, fault: first.fault, at: first.at, back: back}
+					c.runTwo(t, second)
+					if t.Failed() {
+						t.Fatalf("%v, then %s at %d", c, faultNames[second.fault], second.at)
+					}
+				}
+			}
+		}
+	}
+	t.Log(2*n/step, "cases")
+}
+
+// moment is a fault at an operation.
+type moment struct {
+	fault
+	at int
+}
+
+// pairs yields the faults that differ most, at each operation that there may be.
+func pairs() iter.Seq[moment] {
+	return func(yield func(moment) bool) {
+		for _, f := range []fault{killAfter, failAfter, stallBefore, muchLater} {
+			for at := 1; at <= 12; at++ {
+				if !yield(moment{f, at}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c crash) runTwo(t *testing.T, second moment) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, c.way)
+		w.token("once", 1)
+		p := w.start(c.fault, c.at)
+		last := p.upToTheLast(params("alice", "wonderland"), "once")
+		p.line.start()
+		got := p.post(last)
+		next := w.start(second.fault, second.at)
+		next.line.start()
+		switch {
+		case got.Status == 200:
+		case c.back:
+			got = next.comeBack(last)
+		default:
+			recovered := make(chan struct{})
+			go func() {
+				defer close(recovered)
+				next.settle()
+			}()
+			select {
+			case <-recovered:
+			case <-time.After(time.Hour): // it is dead
+			}
+		}
+		third := w.start(noFault, 0)
+		if c.back && got.Status != 200 {
+			got = third.comeBack(last)
+			if got.Status != 401 { // an account whose response could not be recorded
+				assert.Equal(t, 200, got.Status, "the client comes back twice: %s", got.Body)
+			}
+		}
+		third.settle()
+		w.check(t, got)
+		if t.Failed() {
+			t.Logf("%v, then %s at %d: the operations are %s and %s; the client got %d %s; accounts %v; requests %q",
+				c, faultNames[second.fault], second.at, p.hadFault(), next.hadFault(), got.Status, got.Body, w.fake.names(), w.fake.log())
+		}
+	})
 }

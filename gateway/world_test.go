@@ -88,6 +88,12 @@ func (l *line) hadFault() string {
 	return l.hit
 }
 
+func (l *line) isDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
+}
+
 // stall is longer than a lease.
 const stall = 50 * time.Second
 
@@ -407,10 +413,13 @@ func (p *process) upToTheLast(params dict, token string) dict {
 	return with(params, dict{"type": "m.login.dummy", "session": first.session()})
 }
 
-// comeBack repeats a request for as long as it is told to.
+// comeBack repeats a request for as long as it is told to, and the process answers.
 func (p *process) comeBack(body dict) answer {
 	for range 60 {
 		a := p.post(body)
+		if p.isDead() {
+			return answer{}
+		}
 		if a.Status != 0 && a.Status < 500 && a.Status != 429 {
 			return a
 		}
@@ -422,7 +431,11 @@ func (p *process) comeBack(body dict) answer {
 // settle lets time pass, and everything be decided.
 func (p *process) settle() {
 	for range 4 {
-		<-time.After(4 * time.Minute)
+		select {
+		case <-time.After(4 * time.Minute):
+		case <-p.w.over:
+			return
+		}
 		_, err := p.engine.Recover(p.w.t.Context())
 		if err != nil {
 			p.w.t.Log("recover:", err)
