@@ -52,7 +52,7 @@ func Example_sharedSecret() {
 	limiter, err := limit.New(nil)
 	must(err)
 	engine, err := uia.New(uia.Config{
-		Secrets: secrets, Sessions: store, Limiter: limiter, Client: gateway.ClientAddr(trusted), LeaseTTL: 20 * time.Second,
+		Secrets: secrets, Sessions: store, Limiter: limiter, Client: uia.ClientBehind(trusted...), LeaseTTL: 20 * time.Second,
 		Stages:     []uia.Stage{&uia.TokenStage{Store: store}, uia.DummyStage{}},
 		Operations: []uia.Operation{registration.Operation()},
 		Logger:     slog.Default(),
