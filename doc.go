@@ -61,7 +61,7 @@
 //
 // # What is promised
 //
-// A test stands behind each of these.
+// A test stands behind each of these: promise_1_*_test.go and so on.
 //
 //  1. A token never makes more accounts than it allows: not under concurrency, not
 //     across processes with skewed clocks, not when a process is killed or stalls

@@ -11,7 +11,7 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// The tests in table_*_test.go are the rows of the engine's contract, each named
+// The tests in contract_*_test.go are the rows of the engine's contract, each named
 // by the request that a row is about.
 
 func TestTableOpening(t *testing.T) {
