@@ -27,10 +27,12 @@ func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow
 	if err != nil || len(rows) > n {
 		return nil, err
 	}
-	slices.SortFunc(rows, func(a, b tokenRow) int { return q.Compare(a.cursor(q.Order), b.cursor(q.Order)) })
-	rows = slices.DeleteFunc(rows, func(r tokenRow) bool {
-		return q.After != nil && q.Compare(r.cursor(q.Order), *q.After) <= 0
-	})
+	at := make(map[int64]uia.TokenCursor, len(rows)) // of each row, by its id
+	for _, r := range rows {
+		at[r.id] = r.cursor(q.Order)
+	}
+	rows = slices.DeleteFunc(rows, func(r tokenRow) bool { return q.After != nil && q.Compare(at[r.id], *q.After) <= 0 })
+	slices.SortFunc(rows, func(a, b tokenRow) int { return q.Compare(at[a.id], at[b.id]) })
 	if rows == nil {
 		rows = []tokenRow{}
 	}
