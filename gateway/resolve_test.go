@@ -56,14 +56,17 @@ func accountsOn(t *testing.T, rt http.RoundTripper, claims gateway.ClaimStore, l
 	return a
 }
 
+// comeBack is a client that comes back after the first request is in doubt.
+type comeBack struct {
+	lostRequest    bool // otherwise its answer was lost
+	name, password string
+	want           []string // the accounts, once the fence has passed
+}
+
 // A client that comes back with another name or password must not go on with what the
 // first ones began: that is settled before.
 func TestComeBackWithAnother(t *testing.T) {
-	for name, c := range map[string]struct {
-		lostRequest    bool
-		name, password string
-		want           []string // the accounts, once the fence has passed
-	}{
+	for name, c := range map[string]comeBack{
 		"same, made":              {false, "alice", "one", []string{"alice"}},
 		"same, not made":          {true, "alice", "one", []string{"alice"}},
 		"password, made":          {false, "alice", "two", []string{"alice"}},
@@ -75,47 +78,44 @@ func TestComeBackWithAnother(t *testing.T) {
 		"name of another, made":   {false, "taken", "two", []string{"alice"}},
 		"name of another, not so": {true, "taken", "two", []string{}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFake(dialectOf("dendrite"), false)
-				f.users["taken"] = &fakeUser{password: "another"}
-				claims := &gateway.MemoryClaims{}
-				a := accountsOn(t, &lostOnce{fake: f, request: c.lostRequest}, claims, nil)
-				_, err := a.Create(t.Context(), account("register.k", "alice", "one"))
-				require.Equal(t, "unknown", toldOf(err))
-				created, err := a.Create(t.Context(), account("register.k", c.name, c.password))
-				same := c.name == "alice" && c.password == "one"
-				switch {
-				case same:
-					require.NoError(t, err)
-				case c.lostRequest:
-					require.Equal(t, "unknown", toldOf(err), "the first may come yet")
-					assert.Equal(t, []string{"taken"}, f.names())
-					<-time.After(6 * time.Minute)
-					created, err = a.Create(t.Context(), account("register.k", c.name, c.password))
-				}
-				names := f.names()
-				names = names[:len(names)-1] // but for "taken"
-				assert.Equal(t, c.want, names)
-				outcome, resolveErr := a.Resolve(t.Context(), "register.k")
-				require.NoError(t, resolveErr)
-				assert.Equal(t, len(c.want) > 0, outcome.Done)
-				if err == nil {
-					assert.Equal(t, "@"+c.want[0]+":"+fakeServer, created.UserID)
-					assert.Equal(t, created.UserID, outcome.UserID)
-				}
-				for _, made := range names {
-					password := c.password
-					if !c.lostRequest {
-						password = "one" // the account is the first request's
-					}
-					assert.True(t, f.canLogIn(made, password))
-				}
-				if !c.lostRequest && c.password == "two" {
-					assert.Error(t, err, "nobody is logged in with a password that is not the account's")
-				}
-			})
-		})
+		t.Run(name, func(t *testing.T) { synctest.Test(t, c.test) })
+	}
+}
+
+func (c comeBack) test(t *testing.T) {
+	f := newFake(dialectOf("dendrite"), false)
+	f.users["taken"] = &fakeUser{password: "another"}
+	a := accountsOn(t, &lostOnce{fake: f, request: c.lostRequest}, &gateway.MemoryClaims{}, nil)
+	_, err := a.Create(t.Context(), account("register.k", "alice", "one"))
+	require.Equal(t, "unknown", toldOf(err))
+	created, err := a.Create(t.Context(), account("register.k", c.name, c.password))
+	if same := c.name == "alice" && c.password == "one"; same {
+		require.NoError(t, err)
+	} else if c.lostRequest {
+		require.Equal(t, "unknown", toldOf(err), "the first may come yet")
+		assert.Equal(t, []string{"taken"}, f.names())
+		<-time.After(6 * time.Minute)
+		created, err = a.Create(t.Context(), account("register.k", c.name, c.password))
+	}
+	names := f.names()
+	names = names[:len(names)-1] // but for "taken"
+	assert.Equal(t, c.want, names)
+	outcome, resolveErr := a.Resolve(t.Context(), "register.k")
+	require.NoError(t, resolveErr)
+	assert.Equal(t, len(c.want) > 0, outcome.Done)
+	if err == nil {
+		assert.Equal(t, "@"+c.want[0]+":"+fakeServer, created.UserID)
+		assert.Equal(t, created.UserID, outcome.UserID)
+	}
+	password := c.password
+	if !c.lostRequest {
+		password = "one" // the account is the first request's
+	}
+	for _, made := range names {
+		assert.True(t, f.canLogIn(made, password))
+	}
+	if !c.lostRequest && c.password == "two" {
+		assert.Error(t, err, "nobody is logged in with a password that is not the account's")
 	}
 }
 
