@@ -26,7 +26,8 @@ func (x *exchange) completes() bool {
 var fallbackMutants = []mutant{
 	{name: "has no page", answer: func(_ *backend, x *exchange) {
 		if x.fallback() {
-			x.refuse(404, "M_UNRECOGNIZED")
+			x.status, x.json = 200, map[string]any{}
+			x.header.Set("Content-Type", "application/json")
 		}
 	}},
 	{name: "has a page that completes nothing", serve: func(_ *backend, x *exchange) {
@@ -196,7 +197,7 @@ var keyMutants = []mutant{
 var closedMutants = []mutant{
 	{name: "hides that registration is closed", answer: func(_ *backend, x *exchange) {
 		if x.register() && x.status == 403 {
-			x.refuse(400, "M_UNKNOWN")
+			x.refuse(403, "M_UNKNOWN")
 		}
 	}},
 	{name: "registers though registration is closed", answer: func(_ *backend, x *exchange) {
