@@ -174,9 +174,11 @@ func TestRotation(t *testing.T) {
 			r := finish(1, last)
 			assert.Equal(t, http.StatusOK, r.status, "%+v", r)
 			pass(time.Second)
-			r = finish(0, expired)
-			assert.Equal(t, http.StatusBadRequest, r.status)
-			assert.Equal(t, "M_UNKNOWN", r.ErrCode)
+			poll := map[string]any{"auth": map[string]string{"session": expired.session}}
+			r, err := f.workers[0].post(t.Context(), poll)
+			require.NoError(t, err)
+			assert.Equal(t, http.StatusUnauthorized, r.status)
+			assert.NotEqual(t, expired.session, r.Session, "its time is over, and another one begins")
 			for i, c := range slow {
 				assert.Equal(t, http.StatusOK, finish(i, c).status)
 			}
@@ -187,6 +189,9 @@ func TestRotation(t *testing.T) {
 			assert.Equal(t, int64(5), made, "secrets in four hours")
 			pass(24 * time.Hour)
 			assert.Equal(t, http.StatusOK, finish(1, begin(0)).status)
+			r = finish(0, expired)
+			assert.Equal(t, http.StatusBadRequest, r.status, "the secret that could open it is destroyed")
+			assert.Equal(t, "M_UNKNOWN", r.ErrCode)
 			require.NoError(t, f.db.QueryRowContext(t.Context(), count).Scan(&made, &left))
 			assert.Equal(t, int64(2), left, "the latest, and the one that is announced")
 		})
