@@ -44,13 +44,21 @@
 //
 // # What is measured, and what is not
 //
-// Server says what the homeserver offers. A case that needs what is not there is
-// reported as not applicable with the reason, in a Go test as skipped, and never as
-// passed. Tokens that nobody can make, an administration that nobody has a token
-// for, a flow of other stages than the token and m.login.dummy, and all that
-// Server.Lacks lists are such reasons. Whether there are guests, refresh tokens, terms,
-// mails, keys for cross-signing and names of devices the homeserver is asked by a probe
-// (cases/features.json).
+// Before the cases it is looked whether there is a homeserver, whether registration is
+// open, whether the admin token is one, whether the password passes the policy, and
+// whether the tokens suffice. What has to be mended is an error, a [*SetupError], and
+// nothing is measured.
+//
+// A case that needs what is not there is reported as not applicable with the reason, in
+// a Go test as skipped, and never as passed. Tokens that nobody can make, an
+// administration that nobody has a token for, a flow of other stages than the token and
+// m.login.dummy, and all that Server.Lacks lists are such reasons. Where m.login.dummy
+// alone suffices, accounts are made with that, and what is about tokens does not apply.
+//
+// An endpoint that is not there at all fails one case, of the area "offers", and what
+// needs it does not apply. Whether there are guests, refresh tokens, terms, mails, keys
+// for cross-signing and names of devices the homeserver is asked by a probe
+// (cases/features.json), and that there are none is no failure.
 //
 // # What a run does to the homeserver
 //
@@ -61,7 +69,7 @@
 // [MaxGuesses] failed guesses at tokens in all, and those of the area "limits"
 // Options.Guesses more in each way to guess, to see whether it is limited. Cases share
 // nothing, so they run in any order and side by side, but for those of "limits",
-// which come last.
+// which come last. What a report shows of it tells no access token and no password.
 //
 // Homeservers limit what an address may do. Each case is a client with an address of
 // its own where that can be: against a Handler, and on the loopback interface of
