@@ -41,7 +41,7 @@ func (r *runner) look(ctx context.Context) error {
 	case closed && !r.server.Closed:
 		return &SetupError{"Closed", "registration is closed: POST " + registerPath + " is answered with " + a.brief() +
 			"; open it, or say that it is closed, and only that is measured"}
-	case !closed && r.server.Closed:
+	case a.status == http.StatusUnauthorized && r.server.Closed:
 		return &SetupError{"Closed", "registration is not closed: POST " + registerPath + " is answered with " + a.brief()}
 	}
 	if r.server.Flows == nil {
