@@ -14,9 +14,9 @@ import (
 	"github.com/matrix-uia/uia/internal/flow"
 )
 
-// Error is an answer in the standard error format (Client-Server API, "Standard
-// error response"). An operation, a Check or a Stage returns one to say what
-// the client is told; any other error is told as a 500 that says nothing.
+// Error is an answer in the standard error format (Client-Server API, "Standard error
+// response"). An operation, a Check or a Stage returns one to say what the client gets.
+// For any other error the client gets a 500 without details.
 //
 // Returned by an operation it also says that the operation did not take effect.
 // Returned by a Stage with status 401 it says that the attempt failed and may be
@@ -24,14 +24,14 @@ import (
 type Error struct {
 	Status           int // the HTTP status
 	spec.MatrixError     // errcode and error, as the client sees them
-	// RetryAfter, if not zero, is told as retry_after_ms and in Retry-After.
+	// RetryAfter, if not zero, is sent as retry_after_ms and in the header Retry-After.
 	RetryAfter time.Duration
 	// Cause is never sent. With a status of 500 or above it is logged. Nil if there
 	// is none.
 	Cause error
 
 	logged  bool // the Cause has been logged
-	noFlows bool // it is told with "flows": []
+	noFlows bool // it is sent with "flows": []
 }
 
 // NewError makes an *Error, for example
@@ -41,7 +41,7 @@ func NewError(status int, m spec.MatrixError) error {
 	return &Error{Status: status, MatrixError: m}
 }
 
-// Error tells all of it, the cause included: it is for logs.
+// Error returns the whole error, the cause included: it is for logs.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%d %s: %s", e.Status, e.ErrCode, e.Err)
 	if e.Cause != nil {
@@ -73,11 +73,13 @@ type Challenge struct {
 	Params    map[string]json.RawMessage // by auth type; nil means none
 	Session   string
 	Completed []string // auth types in the order in which they were completed
-	// ErrCode and Message say why the last attempt failed. They are empty when
-	// none did, and then neither is sent: a client may take any errcode as final.
+	// ErrCode and Message say why the last attempt failed. They are empty if no attempt
+	// has failed, and then neither is sent, because a client may take any errcode as
+	// final.
 	ErrCode spec.MatrixErrorCode
 	Message string
-	// Extra holds further members, of a stage that takes several requests.
+	// Extra holds the further members that a stage adds which takes several requests
+	// ([Continue]).
 	Extra map[string]json.RawMessage
 	// Cause is as in Error.
 	Cause error
@@ -152,7 +154,7 @@ type Continue struct {
 // Error says that the stage is not done yet.
 func (*Continue) Error() string { return "uia: the stage needs another request" }
 
-// answer tells what a client is sent for an error that has been reported.
+// answer returns what a client is sent for an error that report has returned.
 func answer(err error) (status int, header http.Header, body any) {
 	header = http.Header{}
 	if c, ok := errors.AsType[*Challenge](err); ok {

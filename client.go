@@ -7,27 +7,29 @@ import (
 	"strings"
 )
 
-// ClientBehind returns a function that tells who sent a request, for Config.Client: the
-// other end of the connection, or if that is one of the trusted proxies, whom the proxies
-// name in X-Forwarded-For. Without trusted prefixes it is the other end of the connection.
+// ClientBehind returns a function for Config.Client, which returns the address of the
+// client that sent a request: the other end of the connection or, if that is one of the
+// trusted proxies, the address that the proxies name in X-Forwarded-For. Without trusted
+// prefixes it is the other end of the connection.
 //
-// Each proxy appends to the header whom it has the request from. So the header is read
-// from its end, and only for as long as a trusted proxy has written it: what a stranger
-// sends in it counts for nothing. The answer is the first address from the end that is no
-// trusted proxy; where a trusted proxy names nobody ("unknown", or nothing at all), it is
-// that proxy's. Several headers count as one list, ports are left out, and an IPv4 address
-// is the same within an IPv6 one. A request from a socket that has no address gets the
-// invalid one, which a Limiter refuses.
+// Each proxy appends to the header the address from which it got the request. So the
+// header is read from its end, and only for as long as a trusted proxy has written it:
+// what a stranger sends in it is ignored. The answer is the first address from the end
+// that is no trusted proxy; if a trusted proxy names nobody ("unknown", or nothing at
+// all), it is the address of that proxy. Several headers count as one list, ports are
+// left out, and an IPv4 address is the same within an IPv6 one. A request from a socket
+// that has no address gets the invalid one, which a Limiter refuses.
 //
-// Trust only proxies that set this header themselves, and no prefix that a client can have
-// an address in. For the header Forwarded, which those proxies would pass on as a stranger
-// sends it, there is [ClientForwarded].
+// Trust only proxies that set this header themselves, and no prefix in which a client can
+// have an address. Use [ClientForwarded] for proxies that set the header Forwarded: here
+// it is ignored, because proxies that set X-Forwarded-For pass on the Forwarded of a
+// stranger.
 func ClientBehind(trusted ...netip.Prefix) func(*http.Request) netip.Addr {
 	return behind(trusted, "X-Forwarded-For", func(element string) string { return element })
 }
 
 // ClientForwarded is [ClientBehind] for proxies that set the header Forwarded (RFC 7239),
-// and pass X-Forwarded-For on as a stranger sends it: X-Forwarded-For counts for nothing.
+// and pass X-Forwarded-For on as a stranger sends it: so X-Forwarded-For is ignored.
 func ClientForwarded(trusted ...netip.Prefix) func(*http.Request) netip.Addr {
 	return behind(trusted, "Forwarded", forwardedFor)
 }

@@ -40,10 +40,10 @@ func (e *Engine) Complete(ctx context.Context, c Completion) error {
 }
 
 // Attempt attempts a stage of a session, as [Engine.Session] has returned it, with what
-// [Stage.Attempt] gets: a JSON object. It does what a request of the client would, and
-// charges failures to the budget of s.Client, but it never runs the operation: its
-// result is the client's. A stage that is completed already is left as it is, and s too:
-// ask for the session again to see what has become of it.
+// [Stage.Attempt] gets: a JSON object. It does what a request of the client would do, and
+// charges failures to the budget of s.Client, but it never runs the operation: only a
+// request of the client does. A stage that is completed already is left as it is. Attempt
+// does not change s: call [Engine.Session] again to see the session afterwards.
 //
 // It returns nil if the stage is completed, and a *Continue if the stage takes another
 // request. Otherwise the error is a *Challenge that says why the attempt has failed, or
@@ -84,7 +84,7 @@ func (e *Engine) Session(ctx context.Context, id string) (*Session, error) {
 	return v.s, nil
 }
 
-// reportOf is report for an error of find, which may not have come as far as a visit.
+// reportOf is report for an error of find, which may have returned no visit.
 func (e *Engine) reportOf(ctx context.Context, v *visit, err error) error {
 	if v == nil {
 		return report(ctx, e.log, err)
@@ -92,8 +92,8 @@ func (e *Engine) reportOf(ctx context.Context, v *visit, err error) error {
 	return v.report(ctx, err)
 }
 
-// find opens a session of which only the ID is known. With an error it returns the visit
-// as far as that is known.
+// find opens a session of which only the ID is known. With an error it also returns the
+// visit, or nil if there is none yet.
 func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 	now := e.now()
 	keys, err := e.keys(ctx, now)

@@ -1,13 +1,13 @@
 // Package uia is User-Interactive Authentication for Matrix homeservers, and
 // registration with tokens (MSC3231, m.login.registration_token) on top of it.
 //
-// A homeserver lists its guarded endpoints as [Operation] values and the ways to
-// prove something as [Stage] values, makes one [Engine] of them with [New], and
-// guards an endpoint with [Engine.Serve], or with [Engine.Authenticate] and
-// [Grant.Finish] where it needs the steps apart. Package register is POST
-// /register on top of that, [ValidityHandler] the endpoint that tells whether a
-// token is valid. Tokens and sessions are kept in a [Store]: package memstore
-// keeps them in memory, package sqlstore in SQLite or PostgreSQL.
+// A homeserver lists its guarded endpoints as [Operation] values and the ways to prove
+// something as [Stage] values, makes one [Engine] of them with [New], and guards an
+// endpoint with [Engine.Serve], or with [Engine.Authenticate] and [Grant.Finish] where it
+// needs the two steps separately. Package register is POST /register on top of that.
+// [ValidityHandler] is the endpoint that says whether a token is valid. Tokens and
+// sessions are kept in a [Store]: package memstore keeps them in memory, package sqlstore
+// in SQLite or PostgreSQL.
 //
 // # User-Interactive Authentication
 //
@@ -17,13 +17,13 @@
 // until the operation runs and answers. The protocol is described in the
 // Client-Server API, "User-Interactive Authentication API".
 //
-// Here a session ID is the session itself, sealed: the first leg writes nothing.
-// A record is kept from the first completed stage on. The request that completes
-// the last one takes a lease of the session, so that the operation runs once however
-// many requests come together. The response is kept, sealed, for those that come
-// again: the same request, or one that brings the same parameters. Whoever has only
-// the session's ID, which the logs of proxies have too, is told which stages are
-// completed.
+// Here a session ID is the session itself, sealed: the first leg writes nothing. A record
+// is kept from the first completed stage on. The request that completes the last one
+// takes a lease of the session, so that the operation runs once however many requests
+// come together. The response is kept, sealed, for requests that come again: the same
+// request, or one that brings the same parameters. A request that has nothing but the
+// session's ID, which reaches the logs of proxies too, gets only the list of completed
+// stages.
 //
 // # Words
 //
@@ -51,17 +51,17 @@
 // [Engine.Maintain] in a goroutine. Package register is registration on top of them,
 // package stages has passwords, terms, captchas and e-mail.
 //
-// For a stage: [Stage] is one method and a name. What a stage may do besides is an
-// interface each: [ParamsStage], [OpeningStage], [FreeStage], [ConfiguredStage],
-// [Sweeper], and [TxStage] for one that sets something aside. Package form has the
-// forms of the fallback page.
+// For a stage: [Stage] is one method and a name. Each further thing that a stage can do
+// is an interface of its own: [ParamsStage], [OpeningStage], [FreeStage],
+// [ConfiguredStage], [Sweeper], and [TxStage] for one that sets something aside. Package
+// form has the forms of the fallback page.
 //
 // For a database: [TokenStore], [SessionStore], and optionally [Grouper] and
 // [TxStore]. Their documentation is the contract, and package storetest tests it.
 //
 // # What is promised
 //
-// A test stands behind each of these: promise_1_*_test.go and so on.
+// Tests check each promise: promise_1_*_test.go and so on.
 //
 //  1. A token never makes more accounts than it allows: not under concurrency, not
 //     across processes with skewed clocks, not when a process is killed or stalls
@@ -93,16 +93,16 @@
 // the last moments before a crash. With Tx the account and the use of its
 // token are then undone together; without it an account may outlive its use.
 //
-// Promises 1 to 3 lean on the homeserver for one thing, unless Tx is set: it makes at
-// most one account per [Session.Key], by a unique index, and is able to tell what
-// became of a key ([Operation.Resolve]).
+// Unless Tx is set, promises 1 to 3 depend on the homeserver for one thing: it makes at
+// most one account per [Session.Key], by a unique index, and can say whether the account
+// of a key was made ([Operation.Resolve]).
 //
 // Promise 6 is one budget in each process; package limit/redislimit shares it between
 // processes.
 //
-// A session ID is a capability for as long as the session lasts: whoever has one
-// can go on with the session. Clients send it in bodies, but the fallback page has
-// it in its URL.
+// A session ID is a capability for as long as the session lasts: a client that has one
+// can go on with the session. Clients send it in bodies, but the fallback page has it in
+// its URL.
 //
 // # Where to read next
 //

@@ -15,22 +15,22 @@ import (
 // log. Its Kind says what has happened, and which of the other fields are set:
 // those that a kind does not name are zero.
 //
-// An observer is a func(context.Context, Event), in Config.Observer and in the
-// options of package admin. It is called by the request that has made the event
-// happen, by many at once, and the client waits for it: it should only take note.
-// A panic in it is logged and goes no further.
+// An observer is a func(context.Context, Event), in Config.Observer and in the options of
+// package admin. It is called by the request that has made the event happen, by many at
+// once, and the client waits for it: it should only take note. A panic in it is recovered
+// and logged.
 //
-// An observer is called after the fact. A process that is killed in between calls
-// none, and what several processes decide at the same time in Recover each of them
-// reports. So events are for watching; [TokenStore.ListUses] knows for certain which
-// account came from which token.
+// An observer is called after the thing has happened. If a process is killed before it
+// calls the observer, the event is lost. If several processes decide about the same use
+// in Recover at the same time, each of them reports it. So events are for watching;
+// [TokenStore.ListUses] knows for certain which account came from which token.
 type Event struct {
 	Kind EventKind
 
-	// Token is the [Fingerprint] of the token that the event is about. "" if there
-	// is none, which includes a stage that sets something else than tokens aside.
+	// Token is the [Fingerprint] of the token that the event is about. "" if there is
+	// none, for example because the stage sets aside something other than tokens.
 	Token string
-	// By is the administrator who has done it.
+	// By is the administrator who has created, changed, revoked or deleted the token.
 	By string
 	// UsesAllowed and Expires are the token's, as they are now.
 	UsesAllowed *int64
@@ -41,9 +41,9 @@ type Event struct {
 	Stage     string // the auth type
 	UserID    string // the account that a use was spent on
 	Client    netip.Addr
-	ErrCode   spec.MatrixErrorCode // what the client was told
+	ErrCode   spec.MatrixErrorCode // the errcode that the client got
 	// Reason is the store's reason for a refusal, where there is one: "token expired".
-	// The client is not told.
+	// The client does not see it.
 	Reason string
 }
 
@@ -77,16 +77,16 @@ const (
 
 	// EventStageFailed: somebody has guessed wrong in a way that is charged to the
 	// client's budget: a wrong token, a wrong password. Operation, Session, Stage,
-	// Client, ErrCode, Reason. Of a token that the validity endpoint was asked about,
-	// the Operation is "validity", and there are no Session and ErrCode.
+	// Client, ErrCode, Reason. For a token that the validity endpoint was asked about,
+	// the Operation is "validity", and Session and ErrCode are empty.
 	EventStageFailed EventKind = "stage_failed"
 	// EventLimitHit: a client was turned away because its budget of failures is
 	// spent. Client.
 	EventLimitHit EventKind = "limit_hit"
 )
 
-// EventKinds returns all kinds, in the order above: a metric that starts every
-// counter at zero lets a rule tell "none" from "not known".
+// EventKinds returns all kinds, in the order above: a metric can start the counter of
+// each kind at zero, so that an alert can tell "none yet" from "no such counter".
 func EventKinds() []EventKind {
 	return []EventKind{
 		EventTokenCreated, EventTokenUpdated, EventTokenRevoked, EventTokenDeleted,

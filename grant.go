@@ -34,15 +34,15 @@ func (e *Engine) Authenticate(ctx context.Context, r Request) (*Grant, error) {
 // Session returns the session as this request sees it before Finish is called.
 func (g *Grant) Session() *Session { return g.v.s }
 
-// Finish runs the operation once per session and returns its response: concurrent
-// and repeated final requests of the client get the same one, and operate is not
-// called for them. If another request is at it, Finish waits, at most 30 seconds,
-// and if that run has failed it runs the operation for this request.
+// Finish runs the operation once per session and returns its response: concurrent and
+// repeated final requests of the client get the same one, and operate is not called for
+// them. If another request runs the operation, Finish waits for it, at most 30 seconds;
+// if that run has failed, Finish runs the operation for this request.
 //
-// With [Operation.Tx] everything happens in one transaction: what operate writes,
-// what the stages spend and the session's record are committed together or not at
-// all, so that no crash leaves a doubt. The context carries the transaction, operate
-// may be called more than once, and any error of it rolls back.
+// With [Operation.Tx] everything happens in one transaction: what operate writes, what
+// the stages spend and the session's record are committed together or not at all, so that
+// no crash leaves anything in doubt. The context carries the transaction, operate may be
+// called more than once, and any error of it rolls back.
 //
 // The error is an *Error or a *Challenge.
 func (g *Grant) Finish(ctx context.Context, operate Operate) (json.RawMessage, error) {
@@ -57,7 +57,8 @@ func (g *Grant) Finish(ctx context.Context, operate Operate) (json.RawMessage, e
 	return response, g.v.told(ctx, err)
 }
 
-// takeTurn waits until the session is finished or this request's to run.
+// takeTurn waits until the session is finished, or until this request has the lease and
+// can run the operation.
 func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
 	v := g.v
 	timeout := time.NewTimer(maxWait)

@@ -26,10 +26,10 @@ type Limiter interface {
 	Charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error)
 }
 
-// ErrNoClient says that it is not known who asks. It is a mistake of the host or
-// of its proxies: letting such requests share one budget would let one of them
-// lock all the others out. (A peer on a unix socket is this machine, ::1; if it is a
-// proxy, the client is whom it names.)
+// ErrNoClient says that the client's address is not known. It is a mistake of the host or
+// of its proxies: letting such requests share one budget would let one of them lock all
+// the others out. (A peer on a unix socket is this machine, ::1; if it is a proxy, the
+// client is the address that the proxy names.)
 var ErrNoClient = errors.New("uia: no client address to limit failures by")
 
 // LimitError says that the client's budget of failures is spent.

@@ -23,9 +23,9 @@ type Operation struct {
 	Flows []Flow
 	// FlowsFor returns the flows for one request, where they depend on the user. It is
 	// called when a session is opened, which keeps them, and again for each of its
-	// requests: a session with a flow that is not offered any more is unknown. It must
-	// depend on nothing of the request but Subject and Target. No flows close the
-	// operation.
+	// requests: a session with a flow that is no longer offered is answered like an
+	// unknown one. It must depend on nothing of the request but Subject and Target. If it
+	// returns no flows, the operation is closed for the request.
 	FlowsFor func(ctx context.Context, r Request) ([]Flow, error)
 	// Mutable lets the parameters of a later request replace those of an earlier
 	// one, as /register needs: clients send username and password when they have
@@ -50,16 +50,17 @@ type Operation struct {
 	// is set aside and without charging the client, and for each later request that
 	// brings other parameters. Nil admits all.
 	Admit func(ctx context.Context, s *Session) error
-	// Prepare does what takes long before the operation runs, such as hashing a
-	// password: with Tx before the transaction begins. It is called once a run. What it
-	// returns is Session.Prepared in the operation; its errors are the operation's. Nil
-	// prepares nothing.
+	// Prepare does what takes long before the operation runs, such as hashing a password:
+	// with Tx before the transaction begins. It is called once for each run. The
+	// operation finds its result in Session.Prepared; its errors count as errors of the
+	// operation. Nil prepares nothing.
 	Prepare func(ctx context.Context, s *Session) (any, error)
 	// Tx has the operation run in a transaction of Config.Sessions, which must be a
 	// [TxStore] and the Store of the TokenStages: what it writes, what the stages spend
-	// and the session's record are committed together. Then nothing is ever in doubt,
-	// and neither Resolve nor a unique index on Session.Key is needed. The operation
-	// may be called again if the transaction is, and any error of it rolls back.
+	// and the session's record are committed together. Then nothing is ever in doubt, and
+	// neither Resolve nor a unique index on Session.Key is needed. If the database has
+	// the transaction repeated, the operation is called again. Any error of the operation
+	// rolls back.
 	Tx bool
 	// Resolve tells whether the operation of the session with this key took
 	// effect. It is asked after a crash, a timeout or an unexpected error, and may
@@ -80,19 +81,19 @@ type Outcome struct {
 	// Done says that it took effect, for UserID.
 	Done   bool
 	UserID string
-	// Body is the response for the client, if it can be told again; nil if not.
+	// Body is the response for the client, if Resolve can still make it; nil if not.
 	Body any
 }
 
-// NotDone is the Resolve of an operation that runs in a transaction (Operation.Tx,
-// which sets it): what its transaction did not commit has not happened, and never
-// will, because the transaction carries the run's number.
+// NotDone is the Resolve of an operation that runs in a transaction; Operation.Tx sets
+// it. What the transaction did not commit has not happened, and never will, because the
+// transaction carries the run's number.
 func NotDone(context.Context, string) (Outcome, error) { return Outcome{}, nil }
 
 // errClosed answers for an operation without flows.
 var errClosed = NewError(http.StatusForbidden, spec.Forbidden("This is not available."))
 
-// operation is an Operation with what can be worked out beforehand.
+// operation is an Operation with everything that can be computed when the engine is made.
 type operation struct {
 	Operation
 	digest    []byte // of the static flows
@@ -101,8 +102,9 @@ type operation struct {
 	params    []*stage // those that have public parameters
 }
 
-// newOperation returns what can be worked out of an operation beforehand, and what is
-// wrong with it. Its flows name these stages, and its transactions are those of sessions.
+// newOperation checks an Operation and computes what can be computed before the first
+// request. The error joins the mistakes. The flows name stages of this set, and
+// transactions are those of sessions.
 func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operation, error) {
 	var m mistake.List
 	if !validOperationName(o.Name) {
@@ -132,7 +134,7 @@ func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operati
 	return op, m.Err()
 }
 
-// settleDoubt sees to it that the operation can say what became of a run of it.
+// settleDoubt makes sure that the operation can say whether one of its runs took effect.
 func (op *operation) settleDoubt(stages stageSet, sessions SessionStore, m *mistake.List) {
 	if op.Tx {
 		if op.Resolve == nil {
@@ -150,7 +152,7 @@ func (op *operation) settleDoubt(stages stageSet, sessions SessionStore, m *mist
 // checkTx finds what keeps operations from running in a transaction.
 func checkTx(stages stageSet, sessions SessionStore, m *mistake.List) {
 	if mistake.IsNil(sessions) {
-		return // which is reported by itself
+		return // a missing Store is reported elsewhere
 	}
 	if _, ok := sessions.(TxStore); !ok {
 		m.Addf("Tx: %T in Sessions has no InTx", sessions)
@@ -163,7 +165,7 @@ func checkTx(stages stageSet, sessions SessionStore, m *mistake.List) {
 	}
 }
 
-// same reports whether two stores are one.
+// same reports whether two stores are the same value.
 func same(a, b any) bool {
 	t := reflect.TypeOf(a)
 	return t == reflect.TypeOf(b) && t.Comparable() && a == b

@@ -15,13 +15,12 @@ type RecoverReport struct {
 	Swept      int // leftovers that were removed
 }
 
-// Recover decides what crashed, timed-out and failed runs have left in doubt: it
-// asks Operation.Resolve about everything that has been pinned for longer than a
-// lease lasts, and spends it or gives it back. It also removes what has expired.
-// Call it every few minutes, in one process or in all of them; [Engine.Maintain] does.
-// Right after a crash it finds nothing: what the crash has left is decided by the
-// first call a LeaseTTL later. Its work is bounded; what it leaves, the next call
-// finds.
+// Recover decides what crashed, timed-out and failed runs have left in doubt: it asks
+// Operation.Resolve about everything that has been pinned for longer than a lease lasts,
+// and spends it or gives it back. It also removes what has expired. Call it every few
+// minutes, in one process or in all of them; [Engine.Maintain] does. Right after a crash
+// it finds nothing: what the crash has left is decided by the first call a LeaseTTL
+// later. One call does a bounded amount of work; the next call finds the rest.
 //
 // The error joins what could not be done; it never means that a decision was wrong.
 func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
@@ -47,10 +46,10 @@ func (e *Engine) Recover(ctx context.Context) (RecoverReport, error) {
 // maintenance is how often Maintain calls Recover.
 const maintenance = 5 * time.Minute
 
-// Maintain calls Recover until ctx ends: at once, then when everything that was
-// running at that moment must have ended (LeaseTTL), which is when what a crash has
-// left is decided, and then every five minutes. It logs what fails. A homeserver
-// runs it in a goroutine of its own.
+// Maintain calls Recover until ctx ends: at once, then after LeaseTTL, and then every
+// five minutes. After LeaseTTL every run that was going on at the start has ended, so the
+// second call decides what a crash has left. Maintain logs what fails. A homeserver runs
+// it in a goroutine of its own.
 func (e *Engine) Maintain(ctx context.Context) {
 	for pause := e.cfg.LeaseTTL + time.Second; ; pause = maintenance {
 		report, err := e.Recover(ctx)
@@ -76,8 +75,8 @@ func (e *Engine) Maintain(ctx context.Context) {
 // unrecovered is how long Recover may not be called before a warning is due.
 const unrecovered = time.Hour
 
-// remindOfRecover warns, once an hour at most, if nobody calls Recover: then what a
-// crash leaves in doubt stays so.
+// remindOfRecover warns, once an hour at most, if nobody calls Recover: without it the
+// uses that a crash leaves in doubt stay in doubt.
 func (e *Engine) remindOfRecover(ctx context.Context) {
 	last, now := e.recovered.Load(), e.now().UnixMilli()
 	if now-last >= unrecovered.Milliseconds() && e.recovered.CompareAndSwap(last, now) {
@@ -110,10 +109,11 @@ func (e *Engine) recoverStage(ctx context.Context, st *stage, report *RecoverRep
 
 // decide settles one claim that is in doubt.
 func (e *Engine) decide(ctx context.Context, st *stage, c TxClaim) (committed bool, err error) {
-	// Pin it under a run of our own, so that the run that left it cannot touch it any
-	// more. The runs of requests are even; the odd one above belongs to Recover, and if
-	// several processes recover at once they come to the same decision. What cannot be
-	// decided is young again by this, and keeps nothing else from being looked at.
+	// Pin the use under a run of our own, so that the run that left it in doubt cannot
+	// touch it any more. The runs of requests are even; the odd one above belongs to
+	// Recover, and if several processes recover at once they come to the same decision.
+	// The pin also moves the use to the end of the queue: a use that cannot be decided
+	// does not keep Recover from the others.
 	c.Run |= 1
 	c.Now = e.now()
 	if err := st.tx.Begin(ctx, c); err != nil {

@@ -17,11 +17,12 @@ import (
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
-// Answer tells what a client is sent for err, and logs what the client is not told of
-// it, once: for hosts whose handlers return their response. The body encodes with
+// Answer returns what a client is sent for err, and logs once what the client does not
+// get to see. It is for hosts whose handlers return their response. The body encodes with
 // encoding/json. It knows a *Challenge, an *Error, a *LimitError and the errors of
-// stores; any other is a 500 that says nothing, and so is nil, which is a mistake of the
-// caller. [Engine.Answer] logs where the engine does; log nil discards.
+// stores; any other error is a 500 without details. So is nil, because calling Answer
+// without an error is a mistake of the caller. [Engine.Answer] logs where the engine
+// does; log nil discards.
 func Answer(ctx context.Context, log *slog.Logger, err error) (status int, header http.Header, body any) {
 	return answer(report(ctx, log, err))
 }
@@ -72,9 +73,9 @@ func (e *Engine) Answer(ctx context.Context, err error) (status int, header http
 	return Answer(ctx, e.log, err)
 }
 
-// report returns what the client is told of err, as an *Error or a *Challenge, and
-// logs what it is not told, unless that has been logged already. attrs say what the
-// request was about. Nil stays nil.
+// report returns what the client may see of err, as an *Error or a *Challenge. It logs
+// the rest, unless that has been logged already; attrs describe the request in the log. A
+// nil error stays nil.
 func report(ctx context.Context, log *slog.Logger, err error, attrs ...any) error {
 	if err == nil {
 		return nil
@@ -127,14 +128,14 @@ func report(ctx context.Context, log *slog.Logger, err error, attrs ...any) erro
 	return out
 }
 
-// Refuse returns what the client of this request is told of err, as an *Error or a
-// *Challenge for [Answer], and logs what it is not told. It is for what a host refuses
-// by itself before it calls Authenticate. Nil stays nil.
+// Refuse returns what the client of this request may see of err, as an *Error or a
+// *Challenge for [Answer], and logs the rest. It is for requests that a host refuses by
+// itself before it calls Authenticate. A nil error stays nil.
 func (e *Engine) Refuse(ctx context.Context, r Request, err error) error {
 	return stopping(report(ctx, e.log, err, "operation", r.Operation), r.hasAuth)
 }
 
-// stopping returns the error as it answers a request that has an auth member or not.
+// stopping adds an empty list of flows to the error if the request has an auth member.
 // matrix-js-sdk repeats a refused dummy stage without a pause and for ever, whatever the
 // status, unless the error says that there is no flow to go on with.
 func stopping(err error, hasAuth func() bool) error {
@@ -152,8 +153,8 @@ func useEvent(kind EventKind, stage string, c TxClaim) Event {
 	return Event{Kind: kind, Token: heldToken(c.Result), Operation: operationOf(c.Key), Session: c.Key, Stage: stage}
 }
 
-// stageFailed makes the event of a refused attempt. Of its cause only what a store
-// says is reported: a stage of the host may put anything into an error.
+// stageFailed makes the event of a refused attempt. The event has the cause only where it
+// is an error of a store: a stage of the host may put secrets into its own errors.
 func stageFailed(s *Session, stage string, refusal *Error) Event {
 	ev := Event{
 		Kind: EventStageFailed, Operation: operationOf(s.Key), Session: s.Key, Stage: stage,
@@ -163,8 +164,8 @@ func stageFailed(s *Session, stage string, refusal *Error) Event {
 	return ev
 }
 
-// storeReason returns what a store says of a token that is not to be had, and false if
-// the error is another one.
+// storeReason returns the reason that a store gives for a token that cannot be used; ok
+// is false if the error has no such reason.
 func storeReason(err error) (reason string, ok bool) {
 	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
 		if errors.Is(err, reason) {

@@ -37,7 +37,7 @@ type Request struct {
 	Body []byte
 }
 
-// hasAuth reports whether the request has an auth member that says something.
+// hasAuth reports whether the request has an auth member that is not empty.
 func (r Request) hasAuth() bool {
 	body, err := readObject(r.Body)
 	if err != nil {
@@ -55,8 +55,8 @@ type Caller struct {
 	Target    string
 }
 
-// readObject brings a request body into its canonical form when it comes in: two
-// bodies that mean the same then have the same digest.
+// readObject brings a request body into its canonical form, so that two bodies that mean
+// the same have the same digest.
 func readObject(body []byte) ([]byte, error) {
 	object, err := canonical.Object(body)
 	switch {
@@ -81,7 +81,7 @@ type authData struct {
 	session string
 }
 
-// says reports whether the member says anything.
+// says reports whether the auth member is more than null or an empty object.
 func (a authData) says() bool { return len(a.object) > len("{}") && string(a.object) != "null" }
 
 // splitAuth takes a request, in canonical form, apart. Null and "" count as absent.

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// errOvertaken says that another request, or Recover, has taken over what this run
-// was for. What the run did counts only as far as its Session.Key does.
+// errOvertaken says that another request, or Recover, has taken over the session or its
+// uses from this run. If the run made something, only its Session.Key tells.
 var errOvertaken = errors.New("uia: the run was overtaken")
 
 // run is one run of an operation, by the request that has taken the session's lease.
 type run struct {
 	*visit
 	operate Operate
-	// lease is the record as this run has taken it. What gives the lease back replaces
-	// that record alone, whatever has been read since.
+	// lease is the record that this run wrote when it took the lease. Giving the lease
+	// back replaces exactly that record, and never one that was read later.
 	lease draft
-	// recovered says that Recover has spent what the stages hold before this run could:
-	// another run that this one overtook may have been recovered as well.
+	// recovered says that Recover has spent what the stages hold before this run could.
+	// An earlier run, which this one overtook, may have been the one that took effect.
 	recovered bool
 }
 
@@ -42,13 +42,13 @@ func (r *run) holdings() (out []holding) {
 	return out
 }
 
-// performed is what one call of the operation has come to.
+// performed is the result of one call of the operation.
 type performed struct {
 	response json.RawMessage
 	after    func(context.Context)
-	// What a transaction has yet to commit: the events to be told then, the record of
-	// the finished session as it was to be written, by which the commit is recognised,
-	// and as it was written.
+	// These wait for the commit of a transaction: the events to be reported after it, the
+	// record of the finished session as it was to be written, which is compared to
+	// recognise a commit whose answer was lost, and the record as it was written.
 	spent         []Event
 	ending, saved draft
 	// refusal is the operation's own error; fenced says that no earlier run can have
@@ -59,7 +59,7 @@ type performed struct {
 	overtaken bool
 }
 
-// take runs the operation. The client's hanging up does not stop it.
+// take runs the operation. It goes on if the client hangs up.
 func (r *run) take(ctx context.Context) (json.RawMessage, error) {
 	defer r.e.enter(r.s.Key)()
 	ctx = context.WithoutCancel(ctx)
@@ -67,7 +67,7 @@ func (r *run) take(ctx context.Context) (json.RawMessage, error) {
 	r.s.Run = r.rec.Run
 	left := r.rec.LeaseEnd.Sub(r.e.now())
 	if left <= 0 {
-		return nil, errOvertaken // the host took its time: another request may have begun
+		return nil, errOvertaken // the lease has ended: another request may have taken it
 	}
 	holdings := r.holdings()
 	if len(holdings) > 0 {
@@ -99,8 +99,8 @@ func (r *run) take(ctx context.Context) (json.RawMessage, error) {
 // takeTx runs the operation in a transaction.
 func (r *run) takeTx(ctx context.Context, holdings []holding) (json.RawMessage, error) {
 	var last performed
-	// The run's number fences it, and not the clock: so its time begins when the
-	// transaction does, which may have queued for a while.
+	// The run's number protects against overtaken runs, not the clock. So the time limit
+	// may begin when the transaction does, which may have waited in a queue for a while.
 	limited, cancel := context.WithTimeout(ctx, 2*r.e.cfg.LeaseTTL)
 	err := r.e.txs.InTx(limited, func(ctx context.Context) (err error) {
 		last, err = r.perform(ctx, holdings, r.limit(r.e.cfg.LeaseTTL))
@@ -119,8 +119,8 @@ func (r *run) takeTx(ctx context.Context, holdings []holding) (json.RawMessage, 
 	return r.failed(ctx, holdings, last, err)
 }
 
-// limit returns how long the operation may take when its lease ends after left: what
-// follows it needs some time.
+// limit returns how long the operation may take if its lease ends after left. A fifth of
+// LeaseTTL is kept for what follows the operation.
 func (r *run) limit(left time.Duration) time.Duration { return left - r.e.cfg.LeaseTTL/5 }
 
 // prepare calls the operation's Prepare, before its transaction begins.
@@ -162,7 +162,8 @@ func (r *run) perform(ctx context.Context, holdings []holding, limit time.Durati
 	return done, err
 }
 
-// refusedBy returns what an error of the operation says of it.
+// refusedBy returns what an error of the operation says about whether the operation took
+// effect.
 func refusedBy(err error) (p performed) {
 	if _, open := errors.AsType[*undecided](err); open {
 		return p
@@ -180,7 +181,7 @@ func (r *run) call(ctx context.Context, limit time.Duration) (done Effect, err e
 	return r.operate(ctx, r.s)
 }
 
-// caught makes an error of a panic of the operation.
+// caught turns a panic of the operation into an error.
 func (r *run) caught(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("uia: operation %s panicked: %v\n%s", r.op.Name, p, debug.Stack())
@@ -194,8 +195,8 @@ func encodeBody(body any) (json.RawMessage, error) {
 	return json.Marshal(body)
 }
 
-// commit spends what the stages hold, and returns the events of it. Without a
-// transaction it tells them itself.
+// commit spends what the stages hold, and returns the events. Without a transaction it
+// reports them to the observer itself.
 func (r *run) commit(ctx context.Context, holdings []holding, userID string) (spent []Event, err error) {
 	userID = cmp.Or(userID, r.s.Subject)
 	if userID == "" && len(holdings) > 0 {
@@ -205,7 +206,7 @@ func (r *run) commit(ctx context.Context, holdings []holding, userID string) (sp
 		err := h.Commit(ctx, h.TxClaim, userID)
 		if errors.Is(err, ErrSpent) && !r.op.Tx {
 			r.recovered = true
-			continue // for this session's key, and so for what this run has made
+			continue // spent for this key, and so for what this run has made
 		}
 		if err != nil {
 			return nil, err
@@ -221,7 +222,7 @@ func (r *run) commit(ctx context.Context, holdings []holding, userID string) (sp
 	return spent, nil
 }
 
-// tellSpent tells the observer what a transaction has committed.
+// tellSpent reports to the observer what a transaction has committed.
 func (r *run) tellSpent(ctx context.Context, spent []Event) {
 	for _, ev := range spent {
 		r.e.observe(ctx, ev)
@@ -243,9 +244,8 @@ func (r *run) afterwards(ctx context.Context, p performed) {
 	p.after(ctx)
 }
 
-// conclude records the response of an operation that has taken effect and whose
-// holdings are spent. If another request has taken the lease meanwhile it is too
-// late: that one finds them spent, and reads the response here.
+// conclude records the response of an operation that has taken effect and whose holdings
+// are spent. If another request has taken the lease meanwhile, this one is too late.
 func (r *run) conclude(ctx context.Context, response json.RawMessage) (json.RawMessage, error) {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
@@ -270,10 +270,10 @@ func (r *run) conclude(ctx context.Context, response json.RawMessage) (json.RawM
 	}
 	err = cmp.Or(err, ErrConflict)
 	if r.recovered {
-		return nil, err // another run may be told something else, and be recorded
+		return nil, err // another run may have another response, and record that
 	}
-	// The operation did take effect: the client is told so, even if a repeated
-	// request will not be.
+	// The operation did take effect: the client gets its response, although a repeated
+	// request will not get it.
 	r.e.log.ErrorContext(ctx, "uia: the response of a finished session could not be recorded", "session", r.s.Key, "error", err)
 	return response, nil
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// begin pins what the stages hold. If one of them does not hold any more and cannot
-// hold again, it is not completed any more.
+// begin pins what the stages hold. A stage that has lost its hold, and cannot get a new
+// one, is no longer completed.
 func (r *run) begin(ctx context.Context, holdings []holding) error {
 	if r.pinned {
-		r.pinned = false // by the write that took the lease; another run pins again
+		r.pinned = false // the write that took the lease has pinned; a later run pins again
 		return nil
 	}
 	ctx, cancel := cleanup(ctx)
@@ -26,7 +26,7 @@ func (r *run) begin(ctx context.Context, holdings []holding) error {
 		if lost {
 			return r.lose(ctx, holdings[:i], holdings[i].index, refusal)
 		}
-		// It may be pinned, and its answer lost.
+		// The pin may have happened although its answer was lost.
 		if r.doubt() {
 			r.reopen(ctx, true)
 		} else {
@@ -37,10 +37,10 @@ func (r *run) begin(ctx context.Context, holdings []holding) error {
 	return nil
 }
 
-// pin pins what one stage holds. What has been lost is taken anew if it can be had:
-// Recover may have given it back after a crash, or another session may have needed
-// it. In doubt that must not be, because what an earlier run has made would then be
-// booked to something else.
+// pin pins what one stage holds. If the hold was lost, because Recover has given it back
+// after a crash or another session needed it, pin asks the stage for a new one. In doubt
+// it does not: an earlier run may have made an account, which would then be recorded
+// against another token than the one that it was made from.
 func (r *run) pin(ctx context.Context, h *holding) error {
 	err := h.Begin(ctx, h.TxClaim)
 	refusal, lost := errors.AsType[*Error](err)
@@ -60,15 +60,15 @@ func (r *run) pin(ctx context.Context, h *holding) error {
 	return h.Begin(ctx, h.TxClaim)
 }
 
-// lose takes back the completion of a stage that has lost what it held, at this
-// place in data.Completed; what is pinned already is held again.
+// lose takes back the completion of a stage that has lost its hold; index is its place in
+// data.Completed. What this run has pinned already becomes held again.
 func (r *run) lose(ctx context.Context, pinned []holding, index int, refusal *Error) error {
 	if changed, err := r.changed(ctx); err == nil && changed {
 		return errOvertaken
 	}
 	if r.mayBeOver() {
-		// Recover has decided that an earlier run did not happen, and that this key
-		// never will.
+		// Recover has decided that the earlier run did not take effect, and that no run
+		// under this key ever will.
 		return r.bury(ctx, errUnknownSession)
 	}
 	stuck, overtaken := r.rollback(ctx, pinned)
@@ -78,13 +78,14 @@ func (r *run) lose(ctx context.Context, pinned []holding, index int, refusal *Er
 	return r.challenge(ctx, refusal)
 }
 
-// undo makes what is or may be pinned held again, and gives the lease back, because
-// the operation has not run.
+// undo is called when the operation has not run. It makes what is or may be pinned held
+// again, and gives the lease back.
 func (r *run) undo(ctx context.Context, holdings []holding) {
 	stuck, overtaken := r.rollback(ctx, holdings)
-	// What stays pinned is settled by Recover, which may end this session for good, and
-	// so has been what is not this run's any more. In a transaction Recover cannot get
-	// that far: a key never ends.
+	// A use that could not be unpinned is settled by Recover, which may end this session
+	// for good. A use that is no longer this run's may have been settled so already. Mark
+	// the record as in doubt, so that the next request notices. Where operations run in a
+	// transaction Recover never ends a session.
 	r.reopen(ctx, r.data.Doubt || (stuck || overtaken) && !r.op.Tx)
 }
 
@@ -93,6 +94,6 @@ func (r *run) undo(ctx context.Context, holdings []holding) {
 // or nothing.
 func (r *run) doubt() bool { return !r.op.Tx && r.data.Doubt }
 
-// mayBeOver reports whether Recover may have found something to decide in this
-// session: it was in doubt, or something was pinned and the answer lost.
+// mayBeOver reports whether Recover may have ended this session: it was in doubt, or
+// something may have been pinned by a call whose answer was lost.
 func (r *run) mayBeOver() bool { return !r.op.Tx && (r.data.Doubt || r.unsure) }

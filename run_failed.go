@@ -18,10 +18,11 @@ func (r *run) failed(ctx context.Context, holdings []holding, done performed, er
 		r.reopen(ctx, true)
 		return nil, err
 	}
-	// It did not happen. In a transaction that is so for every error, unless only
-	// the answer to COMMIT was lost: then the use is spent, and the run was overtaken by
-	// itself. If the use is not held any more, another run or Recover has decided: a
-	// session that Recover has given up must not be opened again.
+	// The operation did not take effect. In a transaction that is so for every error,
+	// unless only the answer to COMMIT was lost: then the use is spent, and rollback
+	// reports that this run was overtaken, by its own commit. If the use is no longer
+	// held, another run or Recover has decided about it, and a session that Recover has
+	// ended must not be opened again.
 	stuck, overtaken := r.rollback(ctx, holdings)
 	if overtaken {
 		if r.loadRecord(ctx) == nil && done.ending.wrote(r.rec) {
@@ -30,16 +31,16 @@ func (r *run) failed(ctx context.Context, holdings []holding, done performed, er
 		}
 		return nil, errOvertaken
 	}
-	r.reopen(ctx, stuck && !r.op.Tx) // what is stuck is settled by Recover, which may end this session
+	r.reopen(ctx, stuck && !r.op.Tx) // Recover settles what is still pinned, and may end this session
 	if done.refusal != nil {
 		return nil, done.refusal
 	}
 	return nil, err
 }
 
-// rollback makes what was pinned held again, for as long as nobody else needs it. It
-// reports whether something stays pinned because it could not be reached, until
-// Recover finds it, and whether something is spent or no longer this run's.
+// rollback makes what was pinned held again, loosely. stuck reports that something stays
+// pinned, because the stage could not be reached; Recover will find it. overtaken reports
+// that something is spent, or no longer pinned by this run.
 func (r *run) rollback(ctx context.Context, holdings []holding) (stuck, overtaken bool) {
 	for _, h := range holdings {
 		claim := h.TxClaim
@@ -57,7 +58,7 @@ func (r *run) rollback(ctx context.Context, holdings []holding) (stuck, overtake
 }
 
 // reopen gives the lease back, so that the next request of the session can run the
-// operation. If another request has taken the lease over it changes nothing.
+// operation. If another request has taken the lease over, reopen changes nothing.
 func (r *run) reopen(ctx context.Context, doubt bool) {
 	r.adopt(r.lease.Record, r.lease.data)
 	data := *r.data
@@ -67,9 +68,9 @@ func (r *run) reopen(ctx context.Context, doubt bool) {
 	}
 }
 
-// giveUp gives the lease of an overtaken run back. If another run took the lease over
-// this changes nothing. If it was Recover that overtook the run, nobody runs the
-// operation, and the next request need not wait for the lease to end.
+// giveUp gives back the lease of an overtaken run. If another run has taken the lease
+// over, giveUp changes nothing. If Recover has overtaken the run, nobody runs the
+// operation, and the next request need not wait until the lease ends.
 func (r *run) giveUp(ctx context.Context) {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
@@ -77,10 +78,10 @@ func (r *run) giveUp(ctx context.Context) {
 	r.reopen(ctx, !r.op.Tx)
 }
 
-// decide settles a refused run that followed one in doubt: what the stages hold
-// must not be given back if the earlier run took effect.
+// decide asks Resolve after the operation has refused in a session that was in doubt:
+// what the stages hold must not be given back if an earlier run took effect.
 func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (json.RawMessage, error) {
-	if r.op.Resolve == nil { // nothing is at stake
+	if r.op.Resolve == nil { // no stage of the session holds anything
 		r.reopen(ctx, false)
 		return nil, refusal
 	}
@@ -142,7 +143,7 @@ func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
 	return r.tell(ctx, outcome)
 }
 
-// tell finishes the session with what Resolve knows of the response.
+// tell finishes the session with the response that Resolve returned, if it did.
 func (r *run) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
 	var response json.RawMessage
 	if outcome.Body != nil {

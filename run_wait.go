@@ -14,8 +14,8 @@ const (
 	maxPoll = 500 * time.Millisecond
 )
 
-// enter tells the waiting requests of this process that the run is here. They are
-// woken by the function it returns.
+// enter records that the run is in this process, so that the waiting requests of this
+// process need not ask the store. Calling leave wakes them.
 func (e *Engine) enter(key string) (leave func()) {
 	done := make(chan struct{})
 	e.mu.Lock()
@@ -24,16 +24,16 @@ func (e *Engine) enter(key string) (leave func()) {
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.running[key] == done { // else another request has taken the lease over
+		if e.running[key] == done { // otherwise another request has taken the lease over
 			delete(e.running, key)
 		}
 		close(done)
 	}
 }
 
-// await returns when the record of a running session may have changed, or its lease
-// has ended, with the record as it is then. Of the requests of this process that wait
-// for the run of another one, one asks the store for all of them.
+// await returns when the record of a running session may have changed, or its lease has
+// ended, with the record as it is then. If the run is in another process, only one of the
+// waiting requests of this process asks the store, for all of them.
 func (v *visit) await(ctx context.Context, timeout *time.Timer) error {
 	v.e.mu.Lock()
 	here, watched := v.e.running[v.s.Key], v.e.watched[v.s.Key] // nil blocks for ever

@@ -39,9 +39,9 @@ type Session struct {
 	Completed []string
 	// Expires is when the session ends.
 	Expires time.Time
-	// Run is the number of the run while the operation runs, else zero. Of two runs of
-	// a session the later one has the greater number: what a run writes can be made to
-	// yield to a later one by it.
+	// Run is the number of the run while the operation runs, else zero. Of two runs of a
+	// session the later one has the greater number: a host can use it to let what a later
+	// run writes win over what an earlier one wrote.
 	Run int64
 	// Prepared is what Operation.Prepare has returned for this run; nil without it.
 	Prepared any
@@ -72,9 +72,9 @@ func (s *Session) Param(name string, into any) (bool, error) {
 	return Field(s.Params, name, into)
 }
 
-// Result returns what the stage of this type left when it was completed, nil if
-// it left nothing or is not completed. The operation is where to read it: nothing
-// of it is kept once that has taken effect.
+// Result returns what the stage of this type left when it was completed, nil if it left
+// nothing or is not completed. Read it in the operation: results are not kept after the
+// operation has taken effect.
 func (s *Session) Result(authType string) json.RawMessage {
 	for _, c := range s.completed {
 		if c.Type == authType {

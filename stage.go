@@ -17,20 +17,21 @@ type Stage interface {
 	// a JSON object, read with [Field]. It is called only if the type is the next
 	// one of a flow and not completed.
 	//
-	// A nil error completes the stage. The result, which may be nil and is a JSON
-	// value of at most a few KiB, is sealed into the session's record; the
-	// operation finds it in [Session.Result].
+	// A nil error completes the stage. The result, which may be nil and is a JSON value
+	// of at most a few KiB, is sealed into the session's record; the operation finds it
+	// in [Session.Result].
 	//
-	// An *Error with status 401 says that the attempt failed and may be repeated:
-	// the client gets the challenge again with its errcode and error. An *Error
-	// with status 400 and M_MISSING_PARAM, M_INVALID_PARAM or M_BAD_JSON (which [Field]
-	// returns) is about a member of auth: that is a failed attempt as well. One with
-	// another status is answered as it is. Statuses 401 and 403 are charged to the
-	// client's failure budget, others are not. A *Continue asks for another request. Any other error says that the stage is broken: the client gets a
-	// 500 that says nothing, and the error is logged.
+	// An *Error with status 401 says that the attempt failed and may be repeated: the
+	// client gets the challenge again with its errcode and error. An *Error with status
+	// 400 and M_MISSING_PARAM, M_INVALID_PARAM or M_BAD_JSON (which [Field] returns) is
+	// about a member of auth: that is a failed attempt as well. One with another status
+	// is answered as it is. Statuses 401 and 403 are charged to the client's failure
+	// budget, others are not. A *Continue asks for another request. Any other error says
+	// that the stage is broken: the client gets a 500 that says nothing, and the error is
+	// logged.
 	//
-	// Attempt must not change anything that would have to be undone if the
-	// completion cannot be recorded: that is what TxStage is for.
+	// Attempt must not change anything that would have to be undone if the completion
+	// cannot be recorded. A stage that has to do so implements TxStage.
 	Attempt(ctx context.Context, s *Session, auth json.RawMessage) (result json.RawMessage, err error)
 }
 
@@ -108,8 +109,9 @@ type TxStage interface {
 	// so that it can be renewed. It returns the result to be recorded: c.Result itself
 	// if nothing has changed, and then it should not have cost any I/O.
 	//
-	// An *Error, of status 401, says that it is not to be had, or no longer: the
-	// stage is not completed, or is completed no more.
+	// An *Error of status 401 says that the thing cannot be set aside, or that it was
+	// lost and cannot be set aside again. The stage is then not completed, or no longer
+	// completed.
 	Hold(ctx context.Context, c TxClaim) (json.RawMessage, error)
 
 	// Begin pins what is held until it is decided: it must not lapse any more.
@@ -123,27 +125,25 @@ type TxStage interface {
 	// Rollback makes what is pinned held again, loosely.
 	Rollback(ctx context.Context, c TxClaim) error
 
-	// Release gives back what is held or pinned and will not be used. If kept is
-	// not nil it is the result that was recorded in place of c.Result: what kept
-	// needs must not be given back.
+	// Release gives back what is held or pinned and will not be used. If kept is not nil,
+	// it is the result that was recorded in place of c.Result: the thing that kept refers
+	// to must not be given back.
 	Release(ctx context.Context, c TxClaim, kept json.RawMessage) error
 
-	// InDoubt returns at most limit claims, oldest first, that have been pinned
-	// since before the given time; Begin makes one young again. Recover decides
-	// them.
+	// InDoubt returns at most limit claims, oldest first, whose last Begin was before the
+	// given time. Recover decides them.
 	InDoubt(ctx context.Context, before time.Time, limit int) ([]TxClaim, error)
 }
 
-// sweepBatch bounds what is decided or removed of one kind at once.
+// sweepBatch is how many things of one kind are decided or removed at once, at most.
 const sweepBatch = 1000
 
 // Sweeper can be implemented by a Stage whose leftovers take up space, in which
 // case Recover calls it.
 type Sweeper interface {
 	Stage
-	// Sweep removes a bounded number of leftovers of which nobody has made use since
-	// the given time, and returns how many. The sessions that they belong to have
-	// ended.
+	// Sweep removes a bounded number of leftovers that nobody has used since the given
+	// time, and returns how many it removed. The sessions that they belong to have ended.
 	Sweep(ctx context.Context, since time.Time) (int, error)
 }
 

@@ -16,8 +16,8 @@ import (
 // package fallback, for clients that do not know its type. Without it the page of that
 // type does not exist.
 //
-// What is submitted becomes auth data and goes through the stage's Attempt, like
-// what a client sends: a page is no second way to pass a stage.
+// What is submitted becomes auth data and goes through the stage's Attempt, like what a
+// client sends: the page is not a second way to pass a stage.
 type FallbackStage interface {
 	Stage
 	// Form returns what the page asks for. It is called when the page is opened,

@@ -11,8 +11,9 @@ import (
 	"github.com/matrix-uia/uia/internal/panics"
 )
 
-// A stage is somebody's code. What it returns as an error that is no answer names the
-// stage, and so does what becomes of a panic.
+// A stage may be code of the homeserver. So the methods here put the stage's name in
+// front of its errors, unless they are answers for a client, and turn its panics into
+// errors.
 
 // named puts the stage's name in front of an error, unless it is an answer for a client.
 func (s *stage) named(err *error) {
@@ -28,8 +29,9 @@ func (s *stage) named(err *error) {
 	*err = fmt.Errorf("stage %q: %w", s.Type(), *err)
 }
 
-// broken is named for a method in which a refusal says that what was set aside is gone:
-// an *Error that tells of a broken server says no such thing.
+// broken is named for the methods of TxStage, in which a refusal says that what was set
+// aside is gone. An *Error about a fault of the server does not say so, and stays an
+// ordinary error.
 func (s *stage) broken(err *error) {
 	if refusal, ok := errors.AsType[*Error](*err); ok && refusal.Status >= http.StatusInternalServerError {
 		*err = errors.New((*err).Error())
@@ -37,7 +39,7 @@ func (s *stage) broken(err *error) {
 	s.named(err)
 }
 
-// Attempt is the Stage's.
+// Attempt calls the Attempt of the Stage.
 func (s *stage) Attempt(ctx context.Context, session *Session, auth json.RawMessage) (result json.RawMessage, err error) {
 	defer s.named(&err)
 	defer panics.ToError(&err)

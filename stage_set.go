@@ -11,7 +11,7 @@ import (
 // stageSet is the stages of an engine, by auth type.
 type stageSet map[string]*stage
 
-// stage is a Stage with what it can do, asserted once.
+// stage is a Stage with its optional interfaces, asserted once.
 type stage struct {
 	Stage
 	params  ParamsStage

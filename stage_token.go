@@ -38,11 +38,11 @@ type TokenStage struct {
 	Store TokenStore
 	// AuthType is the name of the stage; empty means TokenType.
 	AuthType string
-	// HoldTTL is how long nobody else can have the use after the session's last
-	// request; each request of the session renews the hold when less than half is left.
-	// After that the use stays the session's until somebody needs it. Zero means
-	// DefaultHoldTTL, which is right where the token is the last thing that takes a
-	// person's time: where slow stages follow it, 10 minutes are.
+	// HoldTTL is how long nobody else can have the use after the session's last request;
+	// each request of the session renews the hold when less than half of it is left.
+	// After HoldTTL the use stays the session's until another session needs it. Zero
+	// means DefaultHoldTTL, which is right if no later stage takes a person's time. If
+	// slow stages follow, 10 minutes are right.
 	HoldTTL time.Duration
 }
 
@@ -127,8 +127,8 @@ func (t *TokenStage) holdTTL() time.Duration {
 	return t.HoldTTL
 }
 
-// refuseToken says the same of every token that is not to be had, so that a guess
-// teaches nothing but that it was wrong.
+// refuseToken returns the same answer for every token that cannot be used, so that a
+// wrong guess reveals nothing about the token.
 func refuseToken(cause error) error {
 	return &Error{
 		Status:      http.StatusUnauthorized,
@@ -145,7 +145,7 @@ func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessa
 	} else if !ok {
 		return nil, NewError(http.StatusBadRequest, spec.MissingParam("The member token of auth is missing."))
 	}
-	value = strings.TrimSpace(value) // which comes with copying
+	value = strings.TrimSpace(value) // white space comes with copying
 	if !ValidTokenValue(value) {
 		return nil, refuseToken(nil)
 	}
@@ -156,8 +156,8 @@ func (t *TokenStage) Attempt(ctx context.Context, s *Session, auth json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	// A pending use may be this session's own, of a request that was answered by
-	// nobody or is racing this one. Hold knows.
+	// A pending use may be this session's own, of a request whose answer was lost or that
+	// runs at the same time. Hold finds out.
 	if err := token.Usable(s.Now); err != nil && !(errors.Is(err, ErrExhausted) && token.Pending > 0) {
 		return nil, refuseToken(err)
 	}
@@ -186,8 +186,8 @@ func (t *TokenStage) Hold(ctx context.Context, c TxClaim) (json.RawMessage, erro
 	return json.Marshal(r)
 }
 
-// lost maps the store's reasons for not having a use to the stage's one answer.
-// Spent is not among them: it means that the account exists.
+// lost turns each reason of the store for which the session has no use into the one
+// answer of the stage. ErrSpent is not such a reason: it means that the account exists.
 func (t *TokenStage) lost(err error) error {
 	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
 		if errors.Is(err, reason) {
@@ -215,8 +215,8 @@ func (t *TokenStage) Commit(ctx context.Context, c TxClaim, userID string) error
 	return t.Store.Commit(ctx, claim, userID, c.Now)
 }
 
-// Rollback makes the use held again. The hold has lapsed: whoever needs the use can
-// have it, and until then it is the session's.
+// Rollback makes the use held again. The hold has lapsed: the use is the session's until
+// another session needs it.
 func (t *TokenStage) Rollback(ctx context.Context, c TxClaim) error {
 	claim, err := tokenClaim(c)
 	if err != nil {

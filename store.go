@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// The errors of the storage contract. A store returns them as they are or
-// wrapped; callers match them with errors.Is. Each of them says that the call has
-// changed nothing, also where it comes late, from the call or the transaction that
-// ends a group of calls: then nothing that was put off has been written. Any other
-// error of a store means that it is not known whether the call took effect.
+// The errors of the storage contract. A store returns them as they are or wrapped;
+// callers match them with errors.Is. Each of them says that the call has changed nothing.
+// The error can come late, from the call or the transaction that ends a group of calls:
+// then none of the writes that were put off has happened. Any other error of a store
+// means that it is not known whether the call took effect.
 //
-// ErrConflict is the exception that a driver makes: one that sends a save again
-// after a lost connection may find its own first try there. Whoever must know looks
-// whether the record has the Owner that was to be written, and the next Revision.
+// ErrConflict can be an exception: a driver that repeats a save after a lost connection
+// may be in conflict with its own first save. A caller that must know loads the record
+// and compares: if it has the Owner that was to be written, and the next Revision, the
+// save has happened.
 var (
 	// ErrNotFound says that there is no such token, or no such session record.
 	ErrNotFound = errors.New("uia: not found")
@@ -29,8 +30,8 @@ var (
 	ErrRevoked = errors.New("uia: token revoked")
 	// ErrSpent says that the session's use of this token is already spent.
 	ErrSpent = errors.New("uia: use already spent")
-	// ErrNotHeld says that the session has no such use, or has one that bears
-	// another run: whoever asks has been overtaken and must change nothing.
+	// ErrNotHeld says that the session has no such use, or has one that bears another
+	// run: the caller has been overtaken and must change nothing.
 	ErrNotHeld = errors.New("uia: use not held")
 	// ErrConflict says that the record has another revision than the one given.
 	ErrConflict = errors.New("uia: record was changed by another request")
@@ -88,12 +89,12 @@ type Token struct {
 	Created   time.Time
 	CreatedBy string
 
-	// Pending counts the uses that are pinned, or held and not lapsed;
-	// Completed those that are spent; LastUsed is when the latest was spent,
-	// zero if none was. The store derives them from the uses: they are ignored
-	// where a Token is an argument. But a token that is created with a Completed
-	// comes from elsewhere: that many uses of it, at most MaxUses, were spent there.
-	// They stay spent for ever, and no Use stands for them.
+	// Pending counts the uses that are pinned, or held and not lapsed; Completed those
+	// that are spent; LastUsed is when the latest was spent, zero if none was. The store
+	// derives them from the uses: they are ignored where a Token is an argument.
+	// CreateTokens alone reads Completed: it is how many uses of the token, at most
+	// MaxUses, were spent in another system. They stay spent for ever, and no Use stands
+	// for them.
 	Pending   int64
 	Completed int64
 	LastUsed  time.Time
@@ -134,8 +135,8 @@ type TokenCursor struct {
 // TokenQuery asks for one page of tokens. The zero value asks for the first
 // hundred by value.
 type TokenQuery struct {
-	// Valid, if not nil, keeps the tokens that are usable at the time of the
-	// call, or those that are not ([Token.Usable]).
+	// Valid, if not nil, keeps the tokens that are usable at the time of the call if it
+	// is true, and those that are not usable if it is false ([Token.Usable]).
 	Valid *bool
 	// LabelPrefix keeps the tokens whose label begins with it, byte for byte.
 	LabelPrefix string
@@ -176,9 +177,9 @@ type Hold struct {
 type Claim struct {
 	Token   string
 	Session string
-	// Run numbers the runs of the operation in this session, upwards from 1;
-	// zero stands for "before any run". A use bears the run that pinned it last,
-	// and refuses whoever comes with a lower one.
+	// Run numbers the runs of the operation in this session, upwards from 1; zero stands
+	// for "before any run". A use bears the run that pinned it last, and refuses every
+	// claim with a lower one.
 	Run int64
 }
 

@@ -13,8 +13,8 @@ import (
 const maxTokenText = 255
 
 // Validate returns nil if a store can keep the token, and otherwise an error that is
-// [ErrInvalid] and names the field. Every store refuses the same tokens, because each
-// asks this.
+// [ErrInvalid] and names the field. Every store calls it, so that all stores refuse the
+// same tokens.
 func (t Token) Validate() error {
 	switch {
 	case !ValidTokenValue(t.Value):
@@ -35,8 +35,8 @@ func (t Token) Validate() error {
 
 func validCount(n int64) bool { return n >= 0 && n <= MaxUses }
 
-// validText reports whether s is text that every database keeps: PostgreSQL has none
-// with a NUL in it.
+// validText reports whether s is text that every database keeps: PostgreSQL refuses text
+// with a NUL.
 func validText(s string) bool {
 	return len(s) <= maxTokenText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }

@@ -19,7 +19,8 @@ import (
 // Config configures an Engine.
 type Config struct {
 	// Secrets seal session IDs and records. Required. sqlstore's Store.Secrets rotates
-	// them; FixedSecrets(secret) is one that stays, of at least 32 random bytes.
+	// them; FixedSecrets(secret) is one secret, of at least 32 random bytes, that does
+	// not change.
 	Secrets Secrets
 	// Stages are the auth types that flows may name.
 	Stages []Stage
@@ -30,25 +31,26 @@ type Config struct {
 	// Limiter bounds how many guesses a client may get wrong, over all stages and
 	// the validity endpoint together. Nil turns that off.
 	Limiter Limiter
-	// Client tells who is asking: the address behind the host's own proxies, and
-	// no header that a stranger can set: [ClientBehind]. Required with a Limiter; nil otherwise
-	// leaves Request.Client unset.
+	// Client returns the address of the client. Behind proxies that is the address that
+	// the host's own proxies report, and never one that a stranger can write into a
+	// header: use [ClientBehind]. Required with a Limiter. Without one, nil leaves
+	// Request.Client unset.
 	Client func(*http.Request) netip.Addr
 	// SessionTTL is how long a session may take. Zero means 1 hour. At most 12 hours:
 	// stores forget what is a day old.
 	SessionTTL time.Duration
-	// LeaseTTL is how long one run of an operation may take before another request
-	// may take it over. The operation's context ends earlier, after four fifths of it.
-	// It is also how long a client waits after a crash, at most, before its next request
-	// can finish the registration, and how old a run must be for Recover to decide
-	// about it: so a short one mends sooner, and one that is shorter than the slowest
+	// LeaseTTL is how long one run of an operation may take before another request may
+	// take it over. The operation's context ends earlier, after four fifths of it. It is
+	// also how long a client waits after a crash, at most, before its next request can
+	// finish the registration, and how old a run must be for Recover to decide about it:
+	// a short LeaseTTL recovers sooner. A LeaseTTL that is shorter than the slowest
 	// operation (a slow hash, a queue of writers) lets runs overtake each other, which
-	// costs work but no promise. Zero means 1 minute.
+	// costs work but breaks no promise. Zero means 1 minute.
 	LeaseTTL time.Duration
 	// MaxBody bounds request bodies, in bytes. Zero means 64 KiB.
 	MaxBody int64
-	// Observer is told of what an operator may want to count or audit; see [Event].
-	// Nil for nobody.
+	// Observer is called with what an operator may want to count or audit; see [Event].
+	// Nil for none.
 	Observer func(context.Context, Event)
 	// Logger gets what went wrong. Nil discards it. Tokens, session IDs,
 	// parameters and responses are never logged.

@@ -29,13 +29,13 @@ type ValidityOptions struct {
 
 var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration is not enabled on this homeserver."))
 
-// ValidityHandler answers GET .../validity?token= with 200 {"valid": true} or
-// {"valid": false} (Client-Server API, "Token-authenticated registration"). Unknown,
-// malformed, expired, revoked and used-up tokens, and those whose uses are all held
-// at the moment, look alike. An answer is one read of the store, and false is
-// charged to the same budget as a failed stage: the engine's Limiter. A client that
-// asks after each key stroke spends one of it for every character. Its path is
-// the host's to choose; opts may be nil. The error says that the engine or the store is.
+// ValidityHandler answers GET .../validity?token= with 200 {"valid": true} or {"valid":
+// false} (Client-Server API, "Token-authenticated registration"). Unknown, malformed,
+// expired, revoked and used-up tokens, and those whose uses are all held at the moment,
+// look alike. An answer is one read of the store, and false is charged to the same budget
+// as a failed stage: the engine's Limiter. A client that asks after each key stroke
+// spends one failure for every character. The host chooses the path; opts may be nil. The
+// error says that the engine or the store is nil.
 func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.Handler, error) {
 	if e == nil || mistake.IsNil(tokens) {
 		return nil, errors.New("uia: ValidityHandler needs an engine and a TokenStore")
@@ -80,7 +80,7 @@ func (e *Engine) invalid(ctx context.Context, tokens TokenStore, value string) e
 }
 
 func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
-	query := r.URL.Query() // what cannot be read of it is not there
+	query := r.URL.Query() // a part that cannot be decoded counts as absent
 	switch values := query["token"]; len(values) {
 	case 0:
 		return false, NewError(http.StatusBadRequest, spec.MissingParam("The query parameter token is missing."))

@@ -45,18 +45,18 @@ type visit struct {
 	params []byte // the body without auth
 	auth   authData
 
-	// fresh says that the session is new although the request named one, whose time
-	// was over.
+	// fresh says that the request named a session whose time was over, and that this one
+	// is new.
 	fresh bool
 	// paramsMissing says that parameters were sent when the session was opened, and are
 	// neither sent again nor remembered.
 	paramsMissing bool
-	// owned says that this request has taken the lease of the record; pinned that it
-	// has pinned what the stages hold as well; unsure that it may have.
+	// owned says that this request has taken the lease of the record. pinned says that it
+	// has also pinned what the stages hold. unsure says that it may have pinned them.
 	owned, pinned, unsure bool
 }
 
-// newVisit reads the request as far as it can be read without its session.
+// newVisit reads the parts of the request that can be read without its session.
 func (e *Engine) newVisit(r Request) (*visit, error) {
 	v := &visit{e: e, op: e.operations[r.Operation], data: &recordData{}}
 	if v.op == nil {
@@ -175,9 +175,9 @@ func (v *visit) addOpenings(ctx context.Context) error {
 	return nil
 }
 
-// unseal opens the session's ID. What the request says of operation, subject and
-// target must agree with it. It returns errPast, with the session opened all the
-// same, if its time is over.
+// unseal opens the session's ID. What the request says of operation, subject and target
+// must agree with it. If the session's time is over it returns errPast, and opens the
+// session all the same.
 func (v *visit) unseal(ctx context.Context, id string) error {
 	keys, err := v.e.keys(ctx, v.s.Now)
 	if err != nil {
@@ -202,9 +202,9 @@ func (v *visit) unseal(ctx context.Context, id string) error {
 	return nil
 }
 
-// sealedFlows returns the flows of the session. A flow that is not offered any more
-// ends its sessions at once: that is how registration is closed. And whoever can
-// seal session IDs, because a secret has leaked, cannot seal flows of their own.
+// sealedFlows returns the flows of the session. When a flow is no longer offered, its
+// sessions end at once: that is how registration is closed. The check also stops an
+// attacker who can seal session IDs, because a secret has leaked, from making up flows.
 func (v *visit) sealedFlows(ctx context.Context) ([]Flow, error) {
 	if v.op.FlowsFor == nil {
 		if len(v.op.Flows) == 0 || !bytes.Equal(v.ticket.Flows, v.op.digest) {

@@ -15,7 +15,7 @@ func (v *visit) claimOf(result json.RawMessage) TxClaim {
 	return TxClaim{Key: v.s.Key, Run: v.rec.Run, Result: result, Now: v.e.now()}
 }
 
-// release gives back what a stage has set aside and the record does not show.
+// release gives back what a stage has set aside if the record does not refer to it.
 func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) (done bool) {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
@@ -26,9 +26,9 @@ func (v *visit) release(ctx context.Context, st *stage, held json.RawMessage) (d
 	return err == nil
 }
 
-// loosen lets others have what a stage holds for the session, which keeps it until
-// one of them needs it. It returns the result to be recorded. Nothing depends on it:
-// what is held lapses by itself.
+// loosen makes the hold of a stage a loose one: the session keeps it until another
+// session needs it. It returns the result to be recorded. If loosen fails nothing is
+// lost: the hold lapses by itself.
 func (v *visit) loosen(ctx context.Context, st *stage, held json.RawMessage) json.RawMessage {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
@@ -44,8 +44,8 @@ func (v *visit) loosen(ctx context.Context, st *stage, held json.RawMessage) jso
 	return held
 }
 
-// loosenAll is loosen for everything that the completed stages hold. The record then
-// shows it, so that the next good request renews what it can.
+// loosenAll is loosen for everything that the completed stages hold. It records the loose
+// holds, so that the next good request renews those that it can.
 func (v *visit) loosenAll(ctx context.Context) {
 	data := *v.data
 	data.Completed = slices.Clone(data.Completed)
@@ -66,12 +66,11 @@ func (v *visit) loosenAll(ctx context.Context) {
 	}
 }
 
-// renew lets each completed stage renew what it holds. If one has lost it, that
-// stage and what follows it are not completed any more, and the reason is
-// returned.
+// renew lets each completed stage renew what it holds. If a stage has lost its hold, that
+// stage and those that follow it are no longer completed, and gone is the reason.
 func (v *visit) renew(ctx context.Context) (gone *Error, err error) {
 	if flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder) {
-		return nil, nil // the run pins it, and takes it anew if it has been lost
+		return nil, nil // the run pins the hold, or makes a new one if the hold was lost
 	}
 	for i, c := range v.data.Completed {
 		st := v.e.stages[c.Type]

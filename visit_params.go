@@ -67,7 +67,7 @@ func (v *visit) settleParams() (known bool, err error) {
 	return bytes.Equal(v.params, before), v.checkFrozen()
 }
 
-// recall takes the parameters of an earlier request for one that brings none.
+// recall gives a request that brings no parameters those of an earlier request.
 func (v *visit) recall(before []byte) error {
 	if before != nil {
 		v.s.Params = before
@@ -78,14 +78,14 @@ func (v *visit) recall(before []byte) error {
 	}
 	v.paramsMissing = true
 	if v.poll() && !flow.Done(v.s.Flows, v.s.Completed, v.op.AnyOrder) {
-		return nil // it is told how far the session is, and runs nothing
+		return nil // it gets the completed stages, and runs nothing
 	}
 	return errMissingParams
 }
 
-// checkFrozen refuses other parameters than those the session is good for: those of
-// the request that opened it, or if it had none those of the first completed stage,
-// which may be none as well.
+// checkFrozen refuses parameters that differ from the frozen ones. Frozen are the
+// parameters of the request that opened the session or, if it had none, those of the
+// request that completed the first stage, which may have had none either.
 func (v *visit) checkFrozen() error {
 	digest := paramsDigest(v.params)
 	switch {
@@ -99,8 +99,8 @@ func (v *visit) checkFrozen() error {
 	return nil
 }
 
-// resettle settles the parameters once more when another request may have changed
-// the record: it may have frozen others than this one brings.
+// resettle settles the parameters once more when another request may have changed the
+// record: that request may have frozen other parameters than this one brings.
 func (v *visit) resettle() error {
 	if v.rec.Revision == 0 || v.rec.State == Done || v.running() {
 		return nil
@@ -123,9 +123,9 @@ func (v *visit) sameClient() bool {
 	return v.s.Subject != ""
 }
 
-// mayRun reports whether the request may have the operation run in a session whose
-// flow is completed: it says with which parameters, or there are none to be known,
-// or it repeats a request that has had it run.
+// mayRun reports whether the request may have the operation run in a session whose flow
+// is completed: it brings the parameters, or no parameters are missing, or it repeats a
+// request for which the operation has already run.
 func (v *visit) mayRun() bool {
 	return v.sendsParams() || !hasMembers(v.s.Params) || v.sameClient()
 }

@@ -28,8 +28,8 @@ type recordData struct {
 	Completed []completion `json:"c,omitempty"`
 	// Params are the latest parameters that came with a completed stage or a run.
 	Params json.RawMessage `json:"p,omitempty"`
-	// Doubt says that an earlier run of the operation may have taken effect, or
-	// may still: its use must not be given back before Resolve has been asked.
+	// Doubt says that an earlier run of the operation may have taken effect, or may still
+	// take effect: its use must not be given back before Resolve has been asked.
 	Doubt bool `json:"d,omitempty"`
 
 	// Of the request that has had the operation run last.
@@ -37,7 +37,7 @@ type recordData struct {
 	Sent    []byte `json:"s,omitempty"` // MAC of the parameters that counted; absent if there were none
 
 	// Of a finished session.
-	Response json.RawMessage `json:"o,omitempty"` // absent if it cannot be told again
+	Response json.RawMessage `json:"o,omitempty"` // absent if it cannot be sent again
 	Dead     bool            `json:"x,omitempty"` // the operation can never succeed under this key
 	Finished int64           `json:"f,omitempty"` // milliseconds since 1970
 }
@@ -77,20 +77,21 @@ type draft struct {
 	data   *recordData
 }
 
-// draft returns the next revision of the record. The nonce tells this write from
-// every other one, the claim of the same run included.
+// draft returns the next revision of the record. The nonce distinguishes this write from
+// every other write, even from another one of the same run.
 func (v *visit) draft(next Record, data *recordData) draft {
 	next.Owner = rand.Text()
 	return draft{next, data}
 }
 
-// wrote reports whether found is what writing the draft has left.
+// wrote reports whether found is the record that writing this draft has stored.
 func (d draft) wrote(found Record) bool {
 	return d.Owner != "" && found.Owner == d.Owner && found.Revision == d.Revision+1
 }
 
-// store writes the draft, and does not adopt it: it may run inside a transaction
-// that fails yet. ErrConflict means that another request was faster.
+// store writes the draft. It does not make it the visit's record, because it may run
+// inside a transaction that can still fail. ErrConflict means that another request was
+// faster.
 func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 	now := v.e.now()
 	d.Expires = time.UnixMilli(v.ticket.Expires).Add(recordGrace)
@@ -107,9 +108,9 @@ func (v *visit) store(ctx context.Context, d draft) (draft, error) {
 	if changedNothing(err) {
 		return draft{}, err
 	}
-	// The write may have happened and only its answer been lost, because the client
-	// hung up for example; or a driver has repeated it by itself, and the second try
-	// is in conflict with the first.
+	// The write may have happened although its answer was lost, for example because the
+	// client hung up. Or a driver has repeated the write, and the second try is in
+	// conflict with the first.
 	look, cancel := cleanup(ctx)
 	defer cancel()
 	found, lookErr := v.e.cfg.Sessions.LoadSession(look, d.Key, now)
@@ -137,8 +138,8 @@ func (v *visit) running() bool {
 	return v.rec.State == Running && v.e.now().Before(v.rec.LeaseEnd)
 }
 
-// inDoubt reports whether an earlier run of the operation may have taken effect: one
-// that says so, or one whose lease has ended.
+// inDoubt reports whether an earlier run of the operation may have taken effect: the
+// record says so, or a run has taken the lease and never given it back.
 func (v *visit) inDoubt() bool { return v.data.Doubt || v.rec.State == Running }
 
 // leased returns the record as it is while the operation runs for this request.
@@ -162,8 +163,8 @@ func (v *visit) opened() Record {
 	return next
 }
 
-// finished returns the record of a session whose operation has taken effect. A
-// nil response cannot be told again.
+// finished returns the record of a session whose operation has taken effect. A nil
+// response cannot be sent again.
 func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 	next := v.rec
 	next.State = Done
@@ -176,7 +177,7 @@ func (v *visit) finished(response json.RawMessage) (Record, *recordData) {
 	return next, data
 }
 
-// sign notes which request it is for which the operation is run; see sameClient.
+// sign records for which request the operation runs; see sameClient.
 func (v *visit) sign(data *recordData) {
 	data.Request, data.Sent = v.keys.MAC(v.s.Key, v.body), nil
 	if hasMembers(v.s.Params) {
@@ -186,7 +187,7 @@ func (v *visit) sign(data *recordData) {
 
 // takeLease takes the record to run the operation for this request.
 func (v *visit) takeLease(ctx context.Context) error {
-	v.owned, v.pinned, v.unsure = false, false, false // whatever they were, it was for another run
+	v.owned, v.pinned, v.unsure = false, false, false // what they said was about another run
 	next, data := v.leased(v.data)
 	err := v.save(ctx, next, data)
 	v.owned = err == nil

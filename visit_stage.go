@@ -13,9 +13,9 @@ import (
 	"github.com/matrix-uia/uia/internal/panics"
 )
 
-// attempt lets the stage look at the request, and records it if it passes. On
-// return without an error the stage is completed, by this request or by another
-// that was faster.
+// attempt lets the stage look at the request, and records the stage as completed if it
+// passes. If attempt returns nil, the stage is completed: by this request, or by another
+// one that was faster.
 func (v *visit) attempt(ctx context.Context, st *stage, mayRun bool) error {
 	settle, err := v.e.charge(ctx, v.s.Client)
 	if err != nil {
@@ -27,8 +27,8 @@ func (v *visit) attempt(ctx context.Context, st *stage, mayRun bool) error {
 		err = v.complete(ctx, st, result, mayRun)
 	}
 	if errors.Is(err, ErrExhausted) || errors.Is(err, ErrSpent) {
-		// What this request came for may be gone because another request of the same
-		// session has taken it.
+		// The stage may have refused because another request of the same session has
+		// already taken the use.
 		if overtaken, loadErr := v.changed(ctx); loadErr != nil || overtaken {
 			return loadErr
 		}
@@ -75,8 +75,8 @@ func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err
 	return result, v.op.Admit(ctx, &passed)
 }
 
-// failedMember makes a failed attempt of what a stage says about a member of its auth
-// data: the client can mend it and try again.
+// failedMember turns a stage's error about a member of its auth data into a failed
+// attempt, so that the client can correct the member and try again.
 func failedMember(err error) error {
 	refusal, ok := errors.AsType[*Error](err)
 	if !ok || refusal.Status != http.StatusBadRequest {
@@ -94,7 +94,8 @@ func failedMember(err error) error {
 	return &failed
 }
 
-// guessed reports whether the refusal of a stage is one of a guess.
+// guessed reports whether a stage has refused a wrong guess, which is charged to the
+// client.
 func (e *Error) guessed() bool {
 	switch {
 	case e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
@@ -105,9 +106,9 @@ func (e *Error) guessed() bool {
 	return true
 }
 
-// keepParams records the parameters of a request whose stage did not pass, so that
-// the client need not send them again, in a session that has a record. One that has
-// none has proved nothing, and costs no write.
+// keepParams records the parameters of a request whose stage did not pass, so that the
+// client need not send them again, in a session that has a record. A session without a
+// record has proved nothing, and must not cost a write.
 func (v *visit) keepParams(ctx context.Context) error {
 	if v.rec.Revision == 0 || v.rec.State != Open || !v.sendsParams() || string(v.data.Params) == string(v.params) {
 		return nil
@@ -135,7 +136,7 @@ type completing struct {
 func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage, mayRun bool) error {
 	for range maxConflicts {
 		var last completing
-		nonce := rand.Text() // one for both, if the group is run twice: they are the same write
+		nonce := rand.Text() // one nonce, also if the group is run twice
 		err := v.e.group(ctx, func(ctx context.Context) (err error) {
 			last, err = v.tryComplete(ctx, st, result, nonce, mayRun)
 			return err
@@ -156,18 +157,19 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 	return errBusy
 }
 
-// notCompleted settles what one try of complete has left that returned err. It reports
-// whether to try again: another request has changed the record meanwhile.
+// notCompleted cleans up after one try of complete that returned err. It reports whether
+// complete should try again, because another request has changed the record.
 func (v *visit) notCompleted(ctx context.Context, st *stage, last completing, err error, mayRun bool) (again bool, _ error) {
 	if _, refused := errors.AsType[*Error](err); refused || errors.Is(err, ErrSpent) {
 		return false, err // nothing was set aside
 	}
 	if loadErr := v.reloadRecord(ctx); loadErr != nil {
-		// The record may show what was set aside: it is left to lapse.
+		// The record could not be read, so it is not known whether it refers to this
+		// hold. Leave the hold to lapse.
 		return false, errors.Join(err, loadErr)
 	}
 	if last.draft.wrote(v.rec) {
-		// The group was written, and only its answer lost.
+		// The group was written, and only the answer to it was lost.
 		v.owned, v.unsure = last.lease, last.lease
 		return false, nil
 	}
@@ -182,7 +184,7 @@ func (v *visit) notCompleted(ctx context.Context, st *stage, last completing, er
 	if v.awaits(st.Type()) && (settleErr == nil || !mayRun) {
 		return true, nil
 	}
-	if holds { // another token was faster in this session: this one is not recorded
+	if holds { // another token was recorded in this session first: give this one back
 		v.release(ctx, st, last.held)
 	}
 	return false, nil
@@ -198,7 +200,7 @@ func (v *visit) tryComplete(ctx context.Context, st *stage, result json.RawMessa
 	}
 	next := v.opened()
 	data := v.data.with(completion{st.Type(), c.held})
-	if !v.paramsMissing { // else the stage was completed out of band
+	if !v.paramsMissing { // otherwise the stage was completed by Complete, without the parameters
 		data.Params = v.s.Params
 	}
 	if c.lease = mayRun && v.doneBy(data); c.lease {
@@ -213,9 +215,10 @@ func (v *visit) tryComplete(ctx context.Context, st *stage, result json.RawMessa
 	return c, err
 }
 
-// pinEarly pins what the stages hold in the same group as the lease, which saves a
-// store that groups writes a commit. It reports whether all of it is pinned: where a
-// stage refuses, the run asks again, and knows what to do.
+// pinEarly pins what the stages hold in the same group as the lease, which saves a store
+// that groups writes a commit. It reports whether everything is pinned. If a stage
+// refuses, nothing is decided here: the run asks that stage again and handles its
+// refusal.
 func (v *visit) pinEarly(ctx context.Context, saved draft) (bool, error) {
 	for _, c := range saved.data.Completed {
 		st := v.e.stages[c.Type]
@@ -246,7 +249,7 @@ func (v *visit) doneBy(data *recordData) bool {
 	return flow.Done(v.s.Flows, types, v.op.AnyOrder)
 }
 
-// group makes several small writes in one, where the store gains by it.
+// group combines several small writes in one where the store implements Grouper.
 func (e *Engine) group(ctx context.Context, fn func(context.Context) error) error {
 	if g, ok := e.cfg.Sessions.(Grouper); ok {
 		return g.Group(ctx, fn)

@@ -31,18 +31,19 @@ var errBusy = &Error{
 // finished it.
 const replayWindow = 5 * time.Minute
 
-// pass says that the request may have its operation run, or has its response already.
+// pass says that the operation may run for the request, or that the session has its
+// response already.
 type pass struct {
 	response json.RawMessage // nil unless the session is finished
 }
 
-// told is report for the answer to this request: an error other than the challenge stops a
-// client that would otherwise go on by itself.
+// told is report for the answer to this request. Any error other than a challenge is
+// marked so that it stops clients which would otherwise repeat the request; see stopping.
 func (v *visit) told(ctx context.Context, err error) error {
 	return stopping(v.report(ctx, err), v.auth.says)
 }
 
-// report is the function of this name, for what this request is about.
+// report calls the function report with the attributes of this request.
 func (v *visit) report(ctx context.Context, err error) error {
 	if _, asked := err.(*Challenge); asked || err == nil {
 		return err // there is nothing to log: a first leg makes no attributes
@@ -73,9 +74,9 @@ func (v *visit) authenticate(ctx context.Context) (*pass, error) {
 	return v.proceed(ctx)
 }
 
-// resume opens the session that the request names, and its record. It returns
-// errPast if the session's time is over, unless its operation runs, may have run, or
-// has run and is still answered for.
+// resume opens the session that the request names, and its record. It returns errPast if
+// the session's time is over, unless its operation runs, may have run, or has run and its
+// response is still sent to repeated requests.
 func (v *visit) resume(ctx context.Context, id string) error {
 	err := v.unseal(ctx, id)
 	past := errors.Is(err, errPast)
@@ -91,7 +92,8 @@ func (v *visit) resume(ctx context.Context, id string) error {
 	return nil
 }
 
-// replayable reports whether the session is finished and its response is still told.
+// replayable reports whether the session is finished and its response is still sent to
+// repeated requests.
 func (v *visit) replayable() bool {
 	return v.rec.State == Done && v.data.Response != nil &&
 		v.s.Now.UnixMilli()-v.data.Finished < replayWindow.Milliseconds()
@@ -143,8 +145,9 @@ func (v *visit) proceed(ctx context.Context) (*pass, error) {
 // errChanged says that another request has changed the session meanwhile.
 var errChanged = errors.New("uia: the session has changed")
 
-// refusal returns what becomes of a request that check has refused: why, or errChanged,
-// because the account may have been made just now, by another request of this session.
+// refusal returns the error for a request that check has refused: why, or errChanged if
+// another request has changed the session, because that request may just have made the
+// account.
 func (v *visit) refusal(ctx context.Context, why error) error {
 	changed, err := v.changed(ctx)
 	switch {
@@ -158,9 +161,10 @@ func (v *visit) refusal(ctx context.Context, why error) error {
 	return why
 }
 
-// check asks the operation what it thinks of the parameters. Check never sees a
-// session whose operation runs, is done or may be: the account just made would be
-// in use. Admit sees parameters that the completed stages have not met yet.
+// check calls the Check and the Admit of the operation. It calls neither in a session
+// whose operation runs, is done or may be done: Check would find the username in use, by
+// the account that was just made. Admit is called if the completed stages have not seen
+// these parameters yet.
 func (v *visit) check(ctx context.Context, known bool) error {
 	if v.inDoubt() {
 		return nil
@@ -180,16 +184,16 @@ func (v *visit) check(ctx context.Context, known bool) error {
 type move int
 
 const (
-	askMove     move = iota // it is told which stages are completed
+	askMove     move = iota // the client gets the challenge with the completed stages
 	refuseMove              // its stage cannot be attempted now
 	attemptMove             // its stage is attempted
 	replayMove              // the session is finished
-	waitMove                // another request of the same client has the operation run
-	runMove                 // the operation runs for it
+	waitMove                // the operation runs for another request of the same client
+	runMove                 // the operation runs for this request
 )
 
-// next decides what the request does next. Unless mayRun is set it has no operation
-// run and gets no response.
+// next decides what the request does next. Unless mayRun is set, the request neither runs
+// the operation nor gets its response.
 func (v *visit) next(mayRun bool) move {
 	typ := v.auth.typ
 	if typ != "" && !v.s.Has(typ) {
@@ -259,9 +263,9 @@ func (v *visit) step(ctx context.Context, gone *Error, mayRun bool) (*pass, erro
 	return nil, errBusy
 }
 
-// outOfOrder says why the stage of this request cannot be attempted: it names the
-// one that comes first. A session that was begun because the client's was over says
-// nothing: the client sees in it where to start again.
+// outOfOrder says why the stage of this request cannot be attempted: it names the one
+// that comes first. In a fresh session it returns nil: the client's session was over, and
+// the challenge of the new one shows where to start again.
 func (v *visit) outOfOrder(gone *Error) *Error {
 	switch {
 	case gone != nil:

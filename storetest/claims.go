@@ -61,7 +61,7 @@ var claimCases = []promise{{
 	},
 }, {
 	name: "stale-runs",
-	says: "A use bears the run that pinned it last, and refuses whoever comes with a lower one.",
+	says: "A use bears the run that pinned it last, and refuses every claim with a lower one.",
 	test: func(k *kit) {
 		k.limited("t", 9)
 		k.pinned("t", "a", "b")
@@ -87,7 +87,7 @@ var claimCases = []promise{{
 	},
 }, {
 	name: "overtaken",
-	says: "whoever asks has been overtaken and must change nothing.",
+	says: "the caller has been overtaken and must change nothing.",
 	test: func(k *kit) {
 		// Three owners of one session: the first two stall while their operation runs.
 		k.limited("t", 1)

@@ -40,7 +40,7 @@ var createCases = []promise{{
 	},
 }, {
 	name: "spent-elsewhere",
-	says: "But a token that is created with a Completed comes from elsewhere: that many uses of it, at most MaxUses, were spent there. They stay spent for ever, and no Use stands for them.",
+	says: "CreateTokens alone reads Completed: it is how many uses of the token, at most MaxUses, were spent in another system. They stay spent for ever, and no Use stands for them.",
 	test: func(k *kit) {
 		k.create(uia.Token{Value: "t", UsesAllowed: new(int64(5)), Completed: 3}, uia.Token{Value: "any", Completed: uia.MaxUses},
 			uia.Token{Value: "over", UsesAllowed: new(int64(2)), Completed: 3}).ok()

@@ -101,7 +101,7 @@ var groupCases = []promise{{
 	},
 }, {
 	name:  "grouped-late-refusal",
-	says:  "then nothing that was put off has been written.",
+	says:  "then none of the writes that were put off has happened.",
 	needs: aGrouper,
 	test: func(k *kit) {
 		k.limited("t", 1)

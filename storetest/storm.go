@@ -25,7 +25,7 @@ var stormCases = []promise{{
 	test: func(k *kit) { k.storm(storm{sessions: 24, owners: 1, limit: 7, skew: hour}) },
 }, {
 	name: "storm-with-several-owners",
-	says: "A use bears the run that pinned it last, and refuses whoever comes with a lower one.",
+	says: "A use bears the run that pinned it last, and refuses every claim with a lower one.",
 	test: func(k *kit) { k.storm(storm{sessions: 10, owners: 3, limit: 4, skew: hour}) },
 }, {
 	name: "race-for-one-session",

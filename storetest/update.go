@@ -144,7 +144,7 @@ var updateCases = []promise{{
 	},
 }, {
 	name: "usable-or-not",
-	says: "Valid, if not nil, keeps the tokens that are usable at the time of the call, or those that are not ([Token.Usable]).",
+	says: "Valid, if not nil, keeps the tokens that are usable at the time of the call if it is true, and those that are not usable if it is false ([Token.Usable]).",
 	test: func(k *kit) {
 		k.create(
 			uia.Token{Value: "any"},
