@@ -170,14 +170,22 @@ func TestNewOperationNames(t *testing.T) {
 }
 
 func TestNewWarnsOfFlowsThatBeginWithNothing(t *testing.T) {
-	warns := func(flow uia.Flow) bool {
+	warns := func(flow uia.Flow, change func(*uia.Operation)) bool {
 		logger, out := logged()
-		newHomeserver(t, setup{flows: []uia.Flow{flow}, change: func(c *uia.Config) { c.Logger = logger }})
-		return strings.Contains(out.String(), "everybody passes")
+		newHomeserver(t, setup{flows: []uia.Flow{flow}, change: func(c *uia.Config) {
+			c.Logger = logger
+			change(&c.Operations[0])
+		}})
+		return strings.Contains(out.String(), `everybody passes: each costs a database write" operation=register stage=m.login.dummy`)
 	}
-	assert.True(t, warns(uia.Flow{"m.login.dummy"}))
-	assert.True(t, warns(uia.Flow{"m.login.dummy", uia.TokenType}))
-	assert.False(t, warns(flowTD))
+	asItIs := func(*uia.Operation) {}
+	assert.True(t, warns(uia.Flow{"m.login.dummy"}, asItIs))
+	assert.True(t, warns(uia.Flow{"m.login.dummy", uia.TokenType}, asItIs))
+	assert.False(t, warns(flowTD, asItIs))
+	assert.True(t, warns(flowTD, func(o *uia.Operation) { o.AnyOrder = true }), "dummy can come first")
+	assert.True(t, warns(flowTD, func(o *uia.Operation) {
+		o.Flows, o.FlowsFor = nil, func(context.Context, uia.Request) ([]uia.Flow, error) { return []uia.Flow{flowTD}, nil }
+	}), "it is not known which flows there will be")
 }
 
 func TestNewCopiesTheFlows(t *testing.T) {

@@ -1,7 +1,9 @@
 package stages_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -107,6 +109,29 @@ func TestTermsRemainThoseThatWereShown(t *testing.T) {
 
 	session := h["new"].open()
 	assert.Contains(t, h["new"].page(session, stages.TermsType, nil).Body.String(), `href="https://example.org/de" lang="de" hreflang="de"`)
+}
+
+// TestTermsProveNothing lets a session begin with the acceptance of terms: a stranger's
+// request then costs a database write, of which New warns.
+func TestTermsProveNothing(t *testing.T) {
+	for _, c := range []struct {
+		stage uia.Stage
+		free  bool
+	}{
+		{termsStage(t), true},
+		{&stages.PasswordStage{Verify: func(context.Context, stages.Identifier, string) (string, error) { return "", nil }}, false},
+	} {
+		var log bytes.Buffer
+		_, err := uia.New(uia.Config{
+			Secrets:    uia.FixedSecrets([]byte("a secret of the tests, 32 bytes long or more")),
+			Stages:     []uia.Stage{c.stage, gate{}},
+			Operations: []uia.Operation{{Name: "op", Flows: []uia.Flow{{c.stage.Type(), gateType}}}},
+			Sessions:   memstore.New(nil),
+			Logger:     slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		require.NoError(t, err)
+		assert.Equal(t, c.free, strings.Contains(log.String(), "operation=op stage="+c.stage.Type()), "%s: %q", c.stage.Type(), &log)
+	}
 }
 
 func newHostOn(t *testing.T, store uia.Store, stage uia.Stage) *host {

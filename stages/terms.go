@@ -45,6 +45,7 @@ var (
 	_ uia.ParamsStage     = (*TermsStage)(nil)
 	_ uia.ConfiguredStage = (*TermsStage)(nil)
 	_ uia.OpeningStage    = (*TermsStage)(nil)
+	_ uia.FreeStage       = (*TermsStage)(nil)
 	_ uia.FallbackStage   = (*TermsStage)(nil)
 )
 
@@ -124,6 +125,9 @@ func (p Policy) mistakes(i int) (out []error) {
 
 // Type returns TermsType.
 func (*TermsStage) Type() string { return TermsType }
+
+// Free implements uia.FreeStage: whoever says that they accept passes.
+func (*TermsStage) Free() {}
 
 // Opening remembers the versions that are current when a session is opened.
 func (t *TermsStage) Opening(context.Context, *uia.Session) (string, error) { return t.current, nil }
