@@ -106,57 +106,67 @@ var linearModel = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprint(input, output) },
 }
 
-// history has clients make random calls about one token, and records what they
-// got and when.
+// linearHistory makes calls about one token, and records what they got and when.
+type linearHistory struct {
+	s     uia.Store
+	token string
+	start time.Time
+
+	mu  sync.Mutex
+	ops []porcupine.Operation
+	err error // an unknown one
+}
+
+func (h *linearHistory) call(ctx context.Context, client int, in linearInput) {
+	session := fmt.Sprint("s", in.session)
+	claim := uia.Claim{Token: h.token, Session: session, Run: 1}
+	var tok uia.Token
+	var err error
+	called := time.Since(h.start)
+	switch in.call {
+	case "Token":
+		tok, err = h.s.Token(ctx, h.token, t0)
+	case "Reserve":
+		err = h.s.Reserve(ctx, uia.Hold{Token: h.token, Session: session, Until: t0.Add(time.Hour)}, t0)
+	case "Pin":
+		err = h.s.Pin(ctx, claim, t0)
+	case "Unpin":
+		err = h.s.Unpin(ctx, claim, t0.Add(time.Hour), t0)
+	case "Commit":
+		err = h.s.Commit(ctx, claim, "@"+session, t0)
+	case "Release":
+		err = h.s.Release(ctx, claim)
+	}
+	returned := time.Since(h.start)
+	out := linearOutput{pending: tok.Pending, completed: tok.Completed}
+	for _, known := range []error{uia.ErrSpent, uia.ErrExhausted, uia.ErrNotHeld} {
+		if errors.Is(err, known) {
+			out.err, err = known, nil
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = errors.Join(h.err, err)
+	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(called), Return: int64(returned)})
+}
+
+// history has clients make random calls about one token.
 func history(t *testing.T, s uia.Store, token string) []porcupine.Operation {
 	ctx := t.Context()
 	require.NoError(t, s.CreateTokens(ctx, uia.Token{Value: token, UsesAllowed: new(int64(linearLimit))}))
-	var mu sync.Mutex
-	var ops []porcupine.Operation
-	start := time.Now()
+	h := &linearHistory{s: s, token: token, start: time.Now()}
 	var wg sync.WaitGroup
 	for client := range 6 {
 		wg.Go(func() {
 			for range 30 {
 				calls := []string{"Token", "Reserve", "Reserve", "Reserve", "Pin", "Pin", "Unpin", "Commit", "Release", "Release"}
-				in := linearInput{calls[rand.IntN(len(calls))], rand.IntN(linearSessions)}
-				session := fmt.Sprint("s", in.session)
-				claim := uia.Claim{Token: token, Session: session, Run: 1}
-				var tok uia.Token
-				var err error
-				called := time.Since(start)
-				switch in.call {
-				case "Token":
-					tok, err = s.Token(ctx, token, t0)
-				case "Reserve":
-					err = s.Reserve(ctx, uia.Hold{Token: token, Session: session, Until: t0.Add(time.Hour)}, t0)
-				case "Pin":
-					err = s.Pin(ctx, claim, t0)
-				case "Unpin":
-					err = s.Unpin(ctx, claim, t0.Add(time.Hour), t0)
-				case "Commit":
-					err = s.Commit(ctx, claim, "@"+session, t0)
-				case "Release":
-					err = s.Release(ctx, claim)
-				}
-				returned := time.Since(start)
-				out := linearOutput{pending: tok.Pending, completed: tok.Completed}
-				for _, known := range []error{uia.ErrSpent, uia.ErrExhausted, uia.ErrNotHeld} {
-					if errors.Is(err, known) {
-						out.err, err = known, nil
-					}
-				}
-				if !assert.NoError(t, err) {
-					return
-				}
-				mu.Lock()
-				ops = append(ops, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(called), Return: int64(returned)})
-				mu.Unlock()
+				h.call(ctx, client, linearInput{calls[rand.IntN(len(calls))], rand.IntN(linearSessions)})
 			}
 		})
 	}
 	wg.Wait()
-	return ops
+	assert.NoError(t, h.err)
+	return h.ops
 }
 
 // TestLinearizable checks that concurrent calls look as if each had happened at
