@@ -48,7 +48,7 @@ func TestIdleSyncs(t *testing.T) {
 		fmt.Fprint(w, `{"next_batch":"s1"}`)
 	}))
 	defer upstream.Close()
-	p := start(t, upstream.URL, "shared", file(t), 0)
+	p := start(t, upstream.URL, "shared", file(t), 0, longLease)
 	u, err := url.Parse(p.url)
 	require.NoError(t, err)
 

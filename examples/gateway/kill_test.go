@@ -112,9 +112,13 @@ func kill(t *testing.T, upstream, way string, at int, back bool) {
 	require.NoError(t, store.CreateTokens(t.Context(), uia.Token{Value: "once", UsesAllowed: &uses}))
 	user := fmt.Sprintf("user-%s-%d-%v", way, at, back)
 
-	last, got := start(t, upstream, way, database, at).register(t, user)
+	last, got := start(t, upstream, way, database, at, shortLease).register(t, user)
 	killed := got.Status != 200
-	next := start(t, upstream, way, database, 0)
+	then := 0
+	if back {
+		then = patient
+	}
+	next := start(t, upstream, way, database, then, shortLease)
 	deadline := time.Now().Add(2 * time.Minute)
 	for back && killed && time.Now().Before(deadline) {
 		got = post(next.url+"/_matrix/client/v3/register", last)

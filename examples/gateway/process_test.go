@@ -63,14 +63,14 @@ func open(ctx context.Context, file string) (*sqlstore.Store, error) {
 	return store, store.Migrate(ctx)
 }
 
-// lease and fence are short, so that the tests are.
+// The leases of the tests that kill gateways, and of the others.
 const (
-	lease = 2 * time.Second
-	fence = 3 * time.Second
+	shortLease = 2 * time.Second
+	longLease  = 40 * time.Second
 )
 
-// run is the gateway. The settings are a query: upstream, database, way, and kill, the
-// operation after which the process kills itself.
+// run is the gateway. The settings are a query: upstream, database, way, lease, and
+// kill, the operation after which the process kills itself.
 func run(settings string) error {
 	q, err := url.ParseQuery(settings)
 	if err != nil {
@@ -85,8 +85,12 @@ func run(settings string) error {
 	if _, err := fmt.Sscan(q.Get("kill"), &killer.at); err != nil {
 		return err
 	}
-	client := &gateway.Client{URL: q.Get("upstream"), Transport: killer, Timeout: time.Second}
-	var upstream gateway.Upstream = &gateway.SharedSecret{Client: client, ServerName: serverName, Secret: sharedSecret, Fence: fence}
+	lease, err := time.ParseDuration(q.Get("lease"))
+	if err != nil {
+		return err
+	}
+	client := &gateway.Client{URL: q.Get("upstream"), Transport: killer, Timeout: lease / 2}
+	var upstream gateway.Upstream = &gateway.SharedSecret{Client: client, ServerName: serverName, Secret: sharedSecret, Fence: lease + time.Second}
 	if q.Get("way") == "private" {
 		upstream = &gateway.PrivateRegistration{Client: client, ServerName: serverName, Token: upstreamToken}
 	}
@@ -123,13 +127,15 @@ func run(settings string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		for range time.Tick(time.Second) {
-			if _, err := engine.Recover(ctx); err != nil {
-				logger.Warn("recover", "error", err)
+	if killer.at != patient {
+		go func() {
+			for range time.Tick(time.Second) {
+				if _, err := engine.Recover(ctx); err != nil {
+					logger.Warn("recover", "error", err)
+				}
 			}
-		}
-	}()
+		}()
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -138,8 +144,12 @@ func run(settings string) error {
 	return http.Serve(l, handler)
 }
 
+// patient, in place of the number of an operation, leaves it to the client that comes
+// back to settle what a crash has left: Recover could be faster.
+const patient = -1
+
 // killer kills its own process when the operation with this number has taken effect,
-// counted from the first that touches a claim; at zero it does not.
+// counted from the first that touches a claim; at zero or less it does not.
 type killer struct {
 	at int
 
@@ -152,7 +162,7 @@ type killer struct {
 func (k *killer) done() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.armed || k.at == 0 {
+	if !k.armed {
 		return
 	}
 	if k.n++; k.n == k.at {
@@ -215,13 +225,13 @@ type process struct {
 	url string
 }
 
-// start starts a gateway that kills itself after this many operations; zero for one
-// that does not.
-func start(t *testing.T, upstream, way, database string, kill int) *process {
+// start starts a gateway that kills itself after this many operations; zero, or
+// patient, for one that does not.
+func start(t *testing.T, upstream, way, database string, kill int, lease time.Duration) *process {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), asGateway+"="+url.Values{
-		"upstream": {upstream}, "way": {way}, "database": {database}, "kill": {fmt.Sprint(kill)},
+		"upstream": {upstream}, "way": {way}, "database": {database}, "kill": {fmt.Sprint(kill)}, "lease": {lease.String()},
 	}.Encode())
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
