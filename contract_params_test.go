@@ -61,6 +61,29 @@ func TestTableParameters(t *testing.T) {
 		assert.Equal(t, dict{"reason": "x"}, h.post(dict{"auth": submitDummy(s)}).JSON)
 	})
 
+	t.Run("parameters of a stage that fails before anything is proved", func(t *testing.T) {
+		clock, store := newClock(), newMeter()
+		h := newHomeserver(t, setup{store: store, change: func(c *uia.Config) { c.Now = clock.Now }})
+		h.token("abc", 2)
+		s := h.open(dict{})
+		store.reset()
+		h.post(with(dict{"username": "alice", "password": "pw"}, submitToken(s, "wrong"))).is(t, 401, "M_UNAUTHORIZED")
+		store.unwritten(t)
+		assert.Len(t, h.post(dict{"auth": submitToken(s, "abc")}).completed(), 1)
+		a := h.post(dict{"auth": submitDummy(s)})
+		a.is(t, 200, "")
+		assert.Equal(t, "@alice:test", a.JSON["user_id"])
+
+		// What is remembered is bounded, and what is latest counts.
+		s = h.open(dict{"username": "bob"})
+		h.post(with(dict{"username": "carol"}, submitToken(s, "wrong")))
+		for range 1024 {
+			h.post(with(dict{"username": "flood"}, submitToken(h.open(dict{}), "wrong")))
+		}
+		assert.Len(t, h.post(dict{"auth": submitToken(s, "abc")}).completed(), 1)
+		assert.Equal(t, "@bob:test", h.post(dict{"auth": submitDummy(s)}).JSON["user_id"], "the parameters of the session's own ID")
+	})
+
 	t.Run("parameters that JSON encoders escape", func(t *testing.T) {
 		h := erase(t, nil)
 		s := h.open(dict{})
@@ -162,11 +185,11 @@ func TestTableParameters(t *testing.T) {
 		h.post(dict{"auth": submitPassword(s, "right")}).is(t, 400, "M_MISSING_PARAM")
 	})
 
-	t.Run("parameters of a failed attempt count for that request only", func(t *testing.T) {
+	t.Run("parameters of a failed attempt count", func(t *testing.T) {
 		h := erase(t, func(o *uia.Operation) { o.Mutable = true })
 		s := h.open(dict{"reason": "x"})
 		h.post(with(dict{"reason": "y"}, submitPassword(s, "wrong"))).is(t, 401, "M_FORBIDDEN")
 		assert.Len(t, h.post(dict{"auth": submitPassword(s, "right")}).completed(), 1)
-		assert.Equal(t, dict{"reason": "x"}, h.post(dict{"auth": submitDummy(s)}).JSON)
+		assert.Equal(t, dict{"reason": "y"}, h.post(dict{"auth": submitDummy(s)}).JSON)
 	})
 }

@@ -81,6 +81,8 @@ type Engine struct {
 	txs       TxStore      // Sessions, if it has transactions
 	recovered atomic.Int64 // when Recover was called last, or the Engine made: milliseconds since 1970
 
+	recent recent
+
 	mu      sync.Mutex
 	running map[string]chan struct{} // by session key: closed when the run in this process ends
 	watched map[string]chan struct{} // by session key: closed when a run in another process may have ended

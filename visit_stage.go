@@ -106,11 +106,20 @@ func (e *Error) guessed() bool {
 	return true
 }
 
-// keepParams records the parameters of a request whose stage did not pass, so that the
-// client need not send them again, in a session that has a record. A session without a
-// record has proved nothing, and must not cost a write.
+// keepParams keeps the parameters of a request whose stage did not pass, so that the
+// client need not send them again: in the record, if the session has one. A session that
+// has none has proved nothing, and costs no write.
 func (v *visit) keepParams(ctx context.Context) error {
-	if v.rec.Revision == 0 || v.rec.State != Open || !v.sendsParams() || string(v.data.Params) == string(v.params) {
+	if !v.sendsParams() || string(v.data.Params) == string(v.params) {
+		return nil
+	}
+	if v.rec.Revision == 0 {
+		if v.op.Mutable && len(v.params) <= maxRemembered {
+			v.e.recent.keep(v.s.Key, v.params, v.s.Expires)
+		}
+		return nil
+	}
+	if v.rec.State != Open {
 		return nil
 	}
 	data := *v.data
@@ -144,6 +153,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		v.owned, v.pinned, v.unsure = false, false, false
 		if err == nil {
 			v.adopt(last.saved.Record, last.saved.data)
+			v.e.recent.forget(v.s.Key)
 			v.owned, v.pinned = last.lease, last.pinned
 			if st.tx != nil {
 				v.e.observe(ctx, useEvent(EventUseHeld, st.Type(), v.claimOf(last.held)))
