@@ -255,11 +255,11 @@ type UsePage struct {
 // bound that is full may forget holds that have lapsed, and the open records of their
 // sessions, at any time: such a session begins anew.
 type TokenStore interface {
-	// CreateTokens adds all of the tokens or, on any error, none. It returns
-	// ErrExists if one of the values exists or is given twice, and ErrInvalid if
-	// a value breaks the grammar, UsesAllowed or Completed is negative or greater
-	// than MaxUses, or Meta is no JSON object. A value that is created again after its deletion starts without
-	// any uses. No tokens is nil.
+	// CreateTokens adds all of the tokens or, on any error, none. It returns ErrExists if
+	// one of the values exists or is given twice, and ErrInvalid if a value breaks the
+	// grammar, UsesAllowed or Completed is negative or greater than MaxUses, or Meta is
+	// no JSON object. A value that is created again after its deletion starts without any
+	// uses. No tokens is nil.
 	CreateTokens(ctx context.Context, tokens ...Token) error
 
 	// Token returns the token of this value, whether or not it is usable.

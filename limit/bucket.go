@@ -12,11 +12,11 @@ import (
 type bucket struct {
 	full  time.Duration // when the whole budget is back
 	busy  int           // guesses in flight
-	queue *list.List    // of chan error: who waits for one of them; nil if nobody did yet
+	queue *list.List    // of chan error: those that wait for one of them; nil if none has waited yet
 }
 
-// serve lets in those who wait while there is room, or turns all of them away
-// if what has settled meanwhile spent the budget.
+// serve lets waiting guesses in while there is room. If settled failures have spent the
+// budget, it turns all of them away.
 func (t *table) serve(b *bucket, now time.Duration) {
 	for b.waiting() > 0 {
 		err := t.spent(b, now)

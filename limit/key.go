@@ -12,9 +12,9 @@ const Wide = 8
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 // Units returns what a guess is charged to: an IPv4 address or an IPv6 /64, and of an
-// IPv6 client the /48 as well; of others wide is not valid. It is false for what
-// cannot be the address of a client. It is for a limiter of one's own, which then
-// takes the same for a customer as this package does.
+// IPv6 client the /48 as well; of others wide is not valid. It is false for what cannot
+// be the address of a client. A limiter of your own can use it to draw the same line
+// between customers as this package.
 func Units(client netip.Addr) (narrow, wide netip.Prefix, ok bool) {
 	client = client.Unmap().WithZone("")
 	if nat64.Contains(client) {

@@ -37,10 +37,10 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Limiter is the [uia.Limiter] of a single process: a budget of failures for each
-// IPv4 address and for each IPv6 /64, and eight such budgets for each IPv6 /48, which
-// providers give to a single customer. An IPv4 address counts as such in IPv6's
-// clothes too: mapped, or translated by a NAT64 under 64:ff9b::/96.
+// Limiter is the [uia.Limiter] of a single process: a budget of failures for each IPv4
+// address and for each IPv6 /64, and eight such budgets for each IPv6 /48, which
+// providers give to a single customer. An IPv4 address that is written as an IPv6 one
+// counts as IPv4: mapped, or translated by a NAT64 under 64:ff9b::/96.
 //
 // Guesses in flight never cost a client its turn: Charge waits for them, first
 // come first served, and refuses only when settled failures alone have spent the
@@ -94,7 +94,7 @@ func New(opts *Options) (*Limiter, error) {
 	return &Limiter{
 		now: o.Now, start: o.Now(),
 		narrow: newTable(budget, o.Refill, o.MaxClients),
-		wide:   newTable(budget, max(o.Refill/Wide, 1), o.MaxClients), // as long, of failures that are forgiven sooner
+		wide:   newTable(budget, max(o.Refill/Wide, 1), o.MaxClients), // whole again after the same time
 	}, nil
 }
 
@@ -109,7 +109,8 @@ func (l *Limiter) Charge(ctx context.Context, client netip.Addr) (settle func(fa
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// The narrow one first, always: who has both waits for nobody.
+	// Always take the narrow budget first: in one order, two guesses never wait for each
+	// other.
 	narrow, wide := keyOf(small), keyOf(large)
 	near, err := l.take(ctx, l.narrow, narrow)
 	if err != nil {

@@ -16,9 +16,9 @@ type table struct {
 
 	clients map[key]*bucket
 	scanned time.Duration // when clients was last searched for forgiven ones
-	// overflow is for those for whom there is no room in clients. Each shares a bucket
-	// with few others, and nobody outside knows with whom: who spends all of them has
-	// to come from as many places.
+	// overflow has the buckets of clients for which there is no room in clients. Each
+	// shares a bucket with a few others, and strangers cannot know with whom: to spend
+	// all buckets, an attacker needs as many addresses.
 	overflow []bucket
 	seed     maphash.Seed
 }
@@ -71,7 +71,7 @@ func (l *Limiter) take(ctx context.Context, t *table, k key) (*bucket, error) {
 	l.mu.Lock()
 	now := l.elapsed()
 	b := t.bucket(k, now)
-	t.serve(b, now) // time may have made room for those who wait already
+	t.serve(b, now) // time may have made room for guesses that wait already
 	if err := t.spent(b, now); err != nil {
 		l.mu.Unlock()
 		return nil, err

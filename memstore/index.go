@@ -115,8 +115,8 @@ func remove(s *[]*use, u *use, by func(a, b *use) int) {
 	}
 }
 
-// queue is a priority queue for package heap. Its items know their place in it,
-// so that they can be removed from the middle.
+// queue is a priority queue for package heap. Its items know their place in it, so that
+// an item can be removed from the middle.
 type queue[T queued[T]] []T
 
 type queued[T any] interface {
@@ -154,7 +154,7 @@ func (q *queue[T]) Pop() any {
 	last := len(*q) - 1
 	item := (*q)[last]
 	var none T
-	(*q)[last] = none // or the array would keep it alive
+	(*q)[last] = none // otherwise the array would keep the item alive
 	*q = (*q)[:last]
 	return item
 }

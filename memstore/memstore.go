@@ -18,8 +18,7 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// Options are the options of [New]. A field that is zero or negative means the
-// default.
+// Options are the options of [New]. A field that is zero or negative means the default.
 type Options struct {
 	// MaxTokens is how many tokens the store holds. The default is 100,000.
 	MaxTokens int
@@ -30,10 +29,10 @@ type Options struct {
 	// nobody who knows a token locks out those who have another; a hold that has
 	// lapsed gives way when there is no room.
 	MaxUses int
-	// MaxSessions is how many session records the store holds. The default is
-	// 10,000. The sessions with uses of one token have no more of them than are
-	// left. A record that has expired gives way when there is no room, and so does
-	// that of an open session whose hold has lapsed.
+	// MaxSessions is how many session records the store holds. The default is 10,000. The
+	// sessions with uses of one token have no more of them than are left. When there is
+	// no room, records that have expired are deleted, and so are records of open sessions
+	// whose hold has lapsed.
 	MaxSessions int
 }
 
@@ -99,7 +98,8 @@ type token struct {
 	deleted   bool
 }
 
-// at returns the token as it is at now. It is not to be handed out: see copied.
+// at returns the token as it is at now. It shares memory with the store: callers get it
+// through copied.
 func (t *token) at(now time.Time) uia.Token {
 	c := t.Token
 	c.Pending = t.pinned + int64(len(t.held)-t.lapsed(now))
@@ -160,8 +160,8 @@ func (s *Store) rlock(ctx context.Context) (unlock func(), err error) {
 	return s.mu.RUnlock, nil
 }
 
-// forget deletes a few of the holds and records that nobody can be coming back
-// for. Every write that adds one calls it, so they cannot pile up.
+// forget deletes a few of the holds and records that are too old for any session to use.
+// Every write that adds a hold or a record calls it, so old ones cannot accumulate.
 func (s *Store) forget(now time.Time) {
 	for range 2 {
 		if u, ok := s.holds.top(); ok && !now.Before(u.Until.Add(keep)) {

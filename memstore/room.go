@@ -6,11 +6,11 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// What a stranger who knows one token can fill must not keep others out. So a
-// token's holds, and its sessions' records, take no more of the store than is left
-// beside them: one token gets half of it, two a third each, and there is always room
-// for another. A token that has its share goes on with the place of its own holds
-// that have lapsed, the oldest first.
+// A stranger who knows one token must not be able to fill the store and so keep others
+// out. So a token's holds, and its sessions' records, take no more of the store than is
+// left beside them: one token gets half of it, two a third each, and there is always room
+// for another. A token that has used up its share gets room from its own lapsed holds,
+// the oldest first.
 
 // roomForUse makes room for one more use of t, or returns uia.ErrFull.
 func (s *Store) roomForUse(t *token, now time.Time) error {
@@ -51,8 +51,9 @@ func (s *Store) roomForRecord(t *token, now time.Time) error {
 	return uia.ErrFull
 }
 
-// lapsedFor returns the hold that gives way to t, which has this many: the one of its
-// own that lapsed first, or of all, if that one's token has more; nil if there is none.
+// lapsedFor returns the lapsed hold to delete so that t, which has mine uses, gets room:
+// of all holds the one that lapsed first, if its token has more uses than t, and
+// otherwise the one of t that lapsed first; nil if there is none.
 func (s *Store) lapsedFor(t *token, mine int, now time.Time) *use {
 	if t != nil && t.lapsed(now) > 0 {
 		return t.held[0]
@@ -63,8 +64,9 @@ func (s *Store) lapsedFor(t *token, mine int, now time.Time) *use {
 	return nil
 }
 
-// yield deletes a hold that has lapsed, and with it the record of its session if
-// nothing but the hold is lost: then it reports true. The session starts anew.
+// yield deletes a hold that has lapsed. If the record of its session is open, so that
+// only the hold is lost, yield deletes the record too and reports true. The session then
+// starts anew.
 func (s *Store) yield(u *use) bool {
 	s.drop(u)
 	r := s.records[u.Session]

@@ -48,7 +48,8 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 	if !query.Has("username") {
 		return refuse(http.StatusBadRequest, spec.ErrorMissingParam, "The query parameter username is missing.")
 	}
-	// The name that a registration would get, so that both say the same.
+	// Ask about the name that a registration would get, so that both endpoints give the
+	// same answer.
 	username := CanonicalLocalpart(query.Get("username"))
 	if err := reg.checkGrammar(username); err != nil {
 		return err
@@ -62,7 +63,7 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 	return reg.Accounts.Available(r.Context(), username)
 }
 
-// limitAvailable asks the host whether this client may be told of one more name.
+// limitAvailable asks the host whether this client may ask about one more name.
 func (reg *Registration) limitAvailable(ctx context.Context, client netip.Addr) error {
 	if reg.LimitAvailable == nil {
 		return nil

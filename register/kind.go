@@ -11,12 +11,12 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// appService reports whether a request is an application service's, which registers
-// a user of its own and answers to nobody but its access token.
+// appService reports whether a request is an application service's, which registers one
+// of its own users and is authenticated by its access token alone.
 func appService(body []byte) bool {
 	var typ string
 	if bytes.Contains(body, []byte("m.login.application_service")) {
-		_, _ = uia.Field(body, "type", &typ) // for anything but a string it is none
+		_, _ = uia.Field(body, "type", &typ) // a type that is no string counts as absent
 	}
 	return typ == "m.login.application_service"
 }
@@ -25,9 +25,9 @@ func appService(body []byte) bool {
 // it is for one. The kind of account stands in the query, and some clients put it
 // into the body.
 func (reg *Registration) kind(r *http.Request, body []byte) (http.Handler, error) {
-	kind := r.URL.Query().Get("kind") // what cannot be read of a query is not there
-	// Most bodies have no such member and are not parsed here. One that hides the
-	// name behind escapes is taken for an ordinary registration, which is stricter.
+	kind := r.URL.Query().Get("kind") // a part of the query that cannot be decoded counts as absent
+	// Most bodies have no such member and are not parsed here. One that hides the name
+	// behind escapes is treated as an ordinary registration, which is stricter.
 	if kind == "" && bytes.Contains(body, []byte(`"kind"`)) && json.Valid(body) {
 		if _, err := uia.Field(body, "kind", &kind); err != nil {
 			return nil, err

@@ -11,8 +11,9 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// MaxPassword is how long a password can be, in bytes: what a stranger can have hashed
-// is bounded. A homeserver keeps to it wherever a password is set.
+// MaxPassword is how long a password can be, in bytes: it bounds how much a stranger can
+// make the homeserver hash. A homeserver should apply the same bound wherever a password
+// is set.
 const MaxPassword = 512
 
 // The greatest lengths, in bytes. That of a user ID is the specification's; the
@@ -25,7 +26,7 @@ const (
 
 // params are the parameters of POST /register that this package knows.
 type params struct {
-	Username     string // as an account would be called: see CanonicalLocalpart
+	Username     string // in the form in which an account would have it: see CanonicalLocalpart
 	Password     string
 	DeviceID     string
 	DeviceName   string
@@ -86,8 +87,8 @@ func (f *flag) UnmarshalJSON(raw []byte) error {
 	return json.Unmarshal(raw, (*bool)(f))
 }
 
-// check is the operation's Check: what the specification wants refused before
-// authentication, and what would be refused after it.
+// check is the operation's Check. It refuses what the specification wants refused before
+// authentication, and what would be refused later anyway.
 func (reg *Registration) check(ctx context.Context, s *uia.Session) error {
 	p, err := readParams(s)
 	if err != nil {
@@ -120,8 +121,8 @@ func (reg *Registration) admit(ctx context.Context, s *uia.Session) error {
 	return nil
 }
 
-// checkPassword refuses a password that is not good enough. No password is no bad one:
-// a client may send it later.
+// checkPassword refuses a password that is not good enough. An absent password is not
+// refused: the client may send it later.
 func (reg *Registration) checkPassword(ctx context.Context, password string) error {
 	if password == "" || reg.CheckPassword == nil {
 		return nil

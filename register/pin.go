@@ -19,10 +19,11 @@ import (
 //	{"username_pattern": "student-*"} any localpart that matches
 //
 // In a pattern * stands for any number of characters, also none, and ? for one;
-// everything else stands for itself, and the whole localpart has to match. So a
-// pattern cannot be forgotten to be anchored, and cannot take long.
+// everything else stands for itself, and the whole localpart has to match. So nobody can
+// forget to anchor a pattern, and matching never takes long.
 //
-// Capital letters in them are those of localparts, which are lower case.
+// Capital letters in a name or a pattern stand for lower case ones, because localparts
+// are in lower case.
 //
 // Registration refuses another username with 409 M_FORBIDDEN: before the remaining
 // stages once the token stage is completed, and again before the account is made. A
@@ -33,8 +34,8 @@ type Pin struct {
 	Pattern  string // "" if there is none
 }
 
-// ReadPin reads the pin of a token's Meta: the zero Pin if it has none. The error
-// says what is wrong with it, and is meant for whoever makes the token.
+// ReadPin reads the pin of a token's Meta: the zero Pin if it has none. The error says
+// what is wrong with it, and is meant for the administrator who makes the token.
 func ReadPin(meta json.RawMessage) (Pin, error) {
 	if len(meta) == 0 {
 		return Pin{}, nil
@@ -97,9 +98,9 @@ func matches(pattern, s string) bool {
 }
 
 // CheckMeta returns what is wrong with the Meta of a registration token for this
-// homeserver: a pin that cannot be read, or a pinned name that nobody could register.
-// It is for admin.Options.CheckMeta, so that whoever makes the token is told, and not
-// the person who is given it.
+// homeserver: a pin that cannot be read, or a pinned name that nobody could register. It
+// is for admin.Options.CheckMeta, so that the administrator who makes the token sees the
+// mistake, and not the person who gets the token.
 func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 	pin, err := ReadPin(meta)
 	if err != nil || pin.Username == "" {
@@ -120,8 +121,8 @@ func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 
 // pinned returns the name that an account of this session gets as far as it is known:
 // what the client asks for, or what the session's token is pinned to if it asks for
-// nothing. It refuses what the token is not for. Before the token is known anything
-// goes.
+// nothing. It refuses a name that the token is not for. Before the token stage is
+// completed it refuses nothing.
 func pinned(s *uia.Session, username string) (string, error) {
 	token, ok := s.Token()
 	if !ok {
@@ -129,7 +130,7 @@ func pinned(s *uia.Session, username string) (string, error) {
 	}
 	pin, err := ReadPin(token.Meta)
 	if err != nil {
-		// It did not come through the admin API, and says something that we cannot tell.
+		// The Meta was not checked by the admin API, and its pin cannot be read.
 		return "", &uia.Error{
 			Status:      http.StatusForbidden,
 			MatrixError: spec.Forbidden("The registration token is for a username that cannot be understood. Please ask who gave it to you."),
@@ -149,9 +150,9 @@ func pinned(s *uia.Session, username string) (string, error) {
 	return "", errPinned("is for usernames of the form " + pin.Pattern)
 }
 
-// errPinned refuses a name that is good but for the token. The answer is 409
-// M_FORBIDDEN because clients have texts of their own for M_INVALID_USERNAME and for
-// 400, 401 and 403, and this one has to be read.
+// errPinned refuses a name that would be allowed without the pin of the token. The answer
+// is 409 M_FORBIDDEN because clients have texts of their own for M_INVALID_USERNAME and
+// for 400, 401 and 403, and this one has to be read.
 func errPinned(message string) error {
 	return refuse(http.StatusConflict, spec.ErrorForbidden, "This registration token "+message)
 }

@@ -1,7 +1,6 @@
-// Package register is POST /register and GET /register/available of the
-// Client-Server API for homeservers that embed package uia: everything about
-// registration but the accounts themselves, which the homeserver brings as an
-// [Accounts].
+// Package register is POST /register and GET /register/available of the Client-Server API
+// for homeservers that embed package uia: everything about registration except the
+// accounts themselves. The homeserver makes those, as an [Accounts].
 package register
 
 import (
@@ -21,18 +20,18 @@ import (
 // OperationName is the name of the operation that guards registration.
 const OperationName = "register"
 
-// Accounts makes accounts. It is safe for concurrent use. The errors it returns
-// are told to the client if they are *uia.Error.
+// Accounts makes accounts. It is safe for concurrent use. If an error is an *uia.Error,
+// the client gets it.
 type Accounts interface {
 	// Available returns nil if an account with this localpart could be made, and
 	// otherwise an *uia.Error: 400 M_USER_IN_USE, M_INVALID_USERNAME or M_EXCLUSIVE.
 	// The localpart is within the grammar of user IDs.
 	Available(ctx context.Context, localpart string) error
 
-	// Create makes the account and, unless a.InhibitLogin is set, a device with an
-	// access token. At most one account is ever made under a.Key, which a unique
-	// index sees to: called again with the key of an account that exists, Create
-	// answers for that account, whatever else a says.
+	// Create makes the account and, unless a.InhibitLogin is set, a device with an access
+	// token. It makes at most one account for each a.Key, by a unique index: called again
+	// with the key of an account that exists, Create returns that account, whatever the
+	// other fields of a say.
 	//
 	// An *uia.Error says that the account was not made: 400 M_USER_IN_USE if somebody
 	// was faster, for example. After any other error it may have been. With
@@ -55,8 +54,8 @@ type Account struct {
 	// PasswordHash is what Registration.HashPassword made of it; "" if there is no
 	// HashPassword or no password.
 	PasswordHash string
-	// DeviceID is the device to be logged in, of at most 255 bytes and without a NUL;
-	// "" asks for one to be made up.
+	// DeviceID is the device to be logged in, of at most 255 bytes and without a NUL; if
+	// it is "", Create makes one up.
 	DeviceID string
 	// DeviceName is the display name of a new device, of at most 255 bytes and without
 	// a NUL; may be empty.
@@ -96,23 +95,24 @@ type Registration struct {
 	// those of application services is answered with 403 M_FORBIDDEN. Nil means that
 	// it is on.
 	Disabled func() bool
-	// AllowReserved lets accounts have the names that homeservers keep for others than
-	// people: those that begin with _, which are the users of application services by
-	// convention, and those of digits alone, which are guests. Otherwise such a name is
-	// refused with 400 M_INVALID_USERNAME, also if a token is pinned to it.
+	// AllowReserved lets accounts have the names that homeservers do not give to people:
+	// those that begin with _, which are the users of application services by convention,
+	// and those of digits alone, which are guests. Otherwise such a name is refused with
+	// 400 M_INVALID_USERNAME, also if a token is pinned to it.
 	AllowReserved bool
-	// Username is asked whether there may be a new user of this name, for each request
-	// that brings one, for /register/available, for names that tokens are pinned to or
-	// that are made up, and again before the account is made. It refuses with an
-	// *uia.Error: 400 M_INVALID_USERNAME or M_EXCLUSIVE. The rules of
-	// [NewUsernames] are asked so:
+	// Username decides whether a new user may have this name. It is called for each
+	// request that brings a name, for /register/available, for names that tokens are
+	// pinned to or that are made up, and again before the account is made. It refuses
+	// with an *uia.Error: 400 M_INVALID_USERNAME or M_EXCLUSIVE. To use the rules of
+	// [NewUsernames]:
 	//
 	//	func(_ context.Context, r register.UsernameRequest) error { return usernames.Check(r.Localpart) }
 	//
 	// Nil allows every name.
 	Username func(context.Context, UsernameRequest) error
-	// MakeUp makes a localpart up for a client that asks for none. It is called again,
-	// a few times, if the localpart cannot be had. Nil makes up 12 letters and digits.
+	// MakeUp makes a localpart up for a client that asks for none. It is called again, a
+	// few times, if the localpart is refused or taken. Nil makes up 12 letters and
+	// digits.
 	MakeUp func(context.Context) (localpart string, err error)
 	// CheckPassword refuses a password that is too weak, with an *uia.Error: 400
 	// M_WEAK_PASSWORD. It is called for each request that brings parameters, before
@@ -127,28 +127,29 @@ type Registration struct {
 	Guest http.Handler
 	// GuestAvailable is asked in place of Accounts.Available when a guest registers
 	// (guest_access_token) and may keep the localpart that it has: nil also if the
-	// localpart is taken by the guest whose access token this is. The names that
-	// AllowReserved is about are then up to it. Nil ignores such access tokens.
+	// localpart is taken by the guest whose access token this is. It also decides about
+	// the names that AllowReserved is about. Nil ignores such access tokens.
 	GuestAvailable func(ctx context.Context, localpart, guestToken string) error
 	// AppService handles requests of application services: those whose type is
-	// m.login.application_service, also while registration is off. The body has been
-	// read and put back. Nil answers 400 M_UNRECOGNIZED.
+	// m.login.application_service, also while registration is off. The body can be read
+	// again. Nil answers 400 M_UNRECOGNIZED.
 	AppService http.Handler
-	// Tx has accounts made in the transaction that spends the token: the context of
-	// Create carries it (sqlstore's Store.Tx). It needs an engine whose Sessions is a
-	// uia.TxStore. Otherwise accounts are made outside, and Resolve is required.
+	// If Tx is true, accounts are made in the transaction that spends the token: the
+	// context of Create carries it (sqlstore's Store.Tx). It needs an engine whose
+	// Sessions is a uia.TxStore. Otherwise accounts are made outside, and Resolve is
+	// required.
 	Tx bool
-	// HashPassword makes what Account.PasswordHash is to be. It is called before the
-	// transaction begins: a good hash takes long, and a transaction keeps others
-	// waiting; and after everything that this package can refuse has been refused. Nil
-	// leaves hashing to Create.
+	// HashPassword makes the Account.PasswordHash. It is called before the transaction
+	// begins: a good hash takes long, and a transaction keeps others waiting; and after
+	// everything that this package can refuse has been refused. Nil leaves hashing to
+	// Create.
 	HashPassword func(ctx context.Context, password string) (string, error)
 	// Resolve is the operation's; see uia.Operation. Not needed with Tx.
 	Resolve func(ctx context.Context, key string) (uia.Outcome, error)
-	// LimitAvailable limits how often a client is told whether a name is taken, by
+	// LimitAvailable limits how often a client can learn whether a name is taken, by
 	// /register/available and by /register, where each request that brings a username
-	// asks, two or three in a registration. It refuses with an *uia.Error. client is
-	// the engine's (Config.Client). Nil does not limit.
+	// asks, two or three in a registration. It refuses with an *uia.Error. client is the
+	// engine's (Config.Client). Nil does not limit.
 	LimitAvailable func(ctx context.Context, client netip.Addr) error
 }
 

@@ -15,11 +15,11 @@ import (
 
 const grammar = "1 to 255 of the characters a-z, 0-9, and . _ = - / +"
 
-// CanonicalLocalpart returns the localpart that a person means who has typed a username:
-// the keyboard of a phone makes the first letter a capital and adds a space at the
-// end. The specification lets a server "map the provided username onto a user_id in
-// a logical manner". Only ASCII letters are mapped: what other capitals become
-// depends on the language, and is no localpart anyway.
+// CanonicalLocalpart returns the localpart that a person means who types this username:
+// the keyboard of a phone makes the first letter a capital and adds a space at the end.
+// The specification lets a server "map the provided username onto a user_id in a logical
+// manner". Only ASCII letters are mapped: what other capitals become depends on the
+// language, and is no localpart anyway.
 func CanonicalLocalpart(typed string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -29,8 +29,8 @@ func CanonicalLocalpart(typed string) string {
 	}, strings.TrimSpace(typed))
 }
 
-// localpart reports whether s could be the localpart of a user ID, or could be but
-// for the further characters.
+// localpart reports whether s consists of the characters of localparts and the further
+// characters.
 func localpart(s, further string) bool {
 	if len(s) > maxUserID {
 		return false
@@ -75,7 +75,7 @@ func (reg *Registration) checkReserved(username string) error {
 type UsernameRequest struct {
 	// Localpart is within the grammar of user IDs.
 	Localpart string
-	// Client is the address of who asks (the engine's Config.Client).
+	// Client is the address of the client (the engine's Config.Client).
 	Client netip.Addr
 	// Session is the session in which the name is asked for; nil for
 	// /register/available. Once it has passed the token stage, Session.Token has the
@@ -111,7 +111,7 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 	if err := reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s}); err != nil {
 		return err
 	}
-	if name == p.Username { // a stranger's question, and not ours
+	if name == p.Username { // the client asks about this name, so its limit applies
 		if err := reg.limitAvailable(ctx, s.Client); err != nil {
 			return err
 		}
@@ -136,8 +136,8 @@ func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p param
 		}
 		return name, reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s})
 	case name != "":
-		// It may be taken by the account of this very session, if an earlier run was in
-		// doubt: that is for Create to say.
+		// If an earlier run is in doubt, the name may be taken by the account of this
+		// very session. Create decides that.
 		if err := reg.checkName(ctx, s, p, name); err != nil && !isInUse(err) {
 			return "", err
 		}

@@ -15,9 +15,9 @@ import (
 type UsernameRules struct {
 	// MinLength and MaxLength bound the length in bytes. Zero means no bound.
 	MinLength, MaxLength int
-	// Reserved are names that nobody gets, in whatever disguise: 4dm1n, ro.ot and
-	// adminn are refused where admin and root are reserved, groot is not. They are
-	// refused with M_EXCLUSIVE.
+	// Reserved are names that nobody gets, in any disguise: 4dm1n, ro.ot and adminn are
+	// refused where admin and root are reserved, groot is not. They are refused with
+	// M_EXCLUSIVE.
 	Reserved []string
 	// Bad are parts that no name may have: p00phead and po-op are refused where poop
 	// is bad. Everything but Reserved is refused with M_INVALID_USERNAME.
@@ -118,7 +118,7 @@ func (u *Usernames) matched(name string) bool {
 }
 
 func plainEnds(name string) bool {
-	sign := true // the beginning counts as one
+	sign := true // the beginning counts as a sign
 	for i := range len(name) {
 		was := sign
 		if sign = !alphanumeric(name[i]); sign && was {
@@ -134,7 +134,7 @@ func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <=
 var lookalikes = map[byte]byte{'0': 'o', '3': 'e', '4': 'a', '5': 's', '7': 't', '8': 'b', '9': 'g'}
 
 // plain undoes the usual disguises: it leaves out punctuation, and makes letters of
-// digits. one is what becomes of 1.
+// digits. one is the letter for which 1 stands.
 func plain(name string, one byte) string {
 	out := make([]byte, 0, len(name))
 	for _, c := range []byte(strings.ToLower(name)) {

@@ -19,8 +19,8 @@ type conn struct {
 // on returns the conn for ctx: its transaction, if it carries one.
 func (s *Store) on(ctx context.Context) conn { return conn{s, s.state(ctx)} }
 
-// note remembers that the transaction may be run again, and says what to do about a table
-// that is not there.
+// note remembers whether the error allows running the transaction again. If a table is
+// missing, it adds that Migrate makes the tables.
 func (c conn) note(err error) error {
 	if err != nil && noTable(err) {
 		return fmt.Errorf("%w (has Store.Migrate been called?)", err)
@@ -93,7 +93,7 @@ func (c conn) one(ctx context.Context, query string, args []any, dest ...any) (f
 // stmtCache keeps prepared statements.
 type stmtCache struct {
 	all  atomic.Pointer[map[string]*sql.Stmt] // nil until they are prepared
-	busy sync.Mutex                           // held by who prepares them
+	busy sync.Mutex                           // held by the goroutine that prepares them
 }
 
 // frequent are the statements of a registration.
@@ -107,8 +107,8 @@ var frequent = map[Dialect][]string{
 	},
 }
 
-// prepare prepares them, once, if the Store is to. It is called outside of any
-// transaction, because the pool may have a single connection.
+// prepare prepares the frequent statements, once, if the Store keeps prepared statements.
+// It is called outside of any transaction, because the pool may have a single connection.
 func (s *Store) prepare(ctx context.Context) {
 	if !s.prepares || s.stmts.all.Load() != nil || !s.stmts.busy.TryLock() {
 		return
@@ -121,7 +121,7 @@ func (s *Store) prepare(ctx context.Context) {
 	for _, query := range frequent[s.dialect] {
 		stmt, err := s.db.PrepareContext(ctx, query)
 		if err != nil {
-			// There are no tables yet. What is wrong is reported by whoever needs them.
+			// There may be no tables yet. The first call that needs them reports that.
 			for _, stmt := range stmts {
 				_ = stmt.Close()
 			}

@@ -30,10 +30,10 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 	if need <= 0 {
 		return false, nil
 	}
-	// The holds that lapsed first. They are locked, because a Pin, which does not
-	// write the token, may be taking one of them: it either comes first, and then
-	// the hold is not among these, or finds nothing. No more than needed: with
-	// fewer than that nothing is deleted.
+	// The holds that lapsed first. They are locked, because a Pin, which does not write
+	// the token, may be taking one of them: either the Pin comes first, and then the hold
+	// is not among these, or the Pin finds no hold. No more holds are selected than
+	// needed; if there are fewer, none is deleted.
 	query := `SELECT stamp, session FROM uia_uses WHERE token_id = $1 AND state = 1 AND stamp <= $2
 		ORDER BY stamp, session LIMIT $3`
 	if c.s.dialect == PostgreSQL {

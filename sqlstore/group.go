@@ -10,10 +10,10 @@ import (
 )
 
 // Group implements [uia.Grouper]. The group's first hold, the save of a record and the
-// pin that follow each other are written together: each waits for the next, or for
-// whatever else comes. So the use of a registration that can run at once is written
-// pinned, and never held. If that shows that the hold is not to be had, fn is run
-// again, each call by itself, so that the refusal comes from Reserve.
+// pin that follow each other are written together: each of these calls waits for the next
+// call of the group. So the use of a registration that can run at once is written pinned,
+// and never held. If no use can be held, fn is run again with each call written
+// separately, so that the refusal comes from Reserve.
 //
 // A commit is what a small write costs on SQLite, so there a group is a transaction
 // too. On PostgreSQL, where the three are one statement, a transaction around it would
@@ -50,15 +50,15 @@ func (s *Store) runGroup(ctx context.Context, fn func(context.Context) error) er
 // groupKey is the context key of a Store's group.
 type groupKey struct{ s *Store }
 
-// group is what a Group has yet to write. Only the goroutine that runs it uses it.
+// group is what a Group has not written yet. Only the goroutine that runs it uses it.
 type group struct {
-	st    *txState      // the transaction that is the group's; nil: none
+	st    *txState      // the transaction of the group; nil: none
 	hold  *deferredHold // nil: none
 	lease *deferredSave // nil: none
 	// wrote is set once something may have been written. After that no hold is put
 	// off, and fn is not run again.
 	wrote bool
-	again bool // nothing has been written, and fn is to be run again
+	again bool // nothing has been written, and fn must run again
 	over  bool
 }
 
@@ -141,8 +141,8 @@ func (s *Store) flush(ctx context.Context) error {
 	return nil
 }
 
-// refused reports whether err is one that Reserve returns for a use that is not
-// to be had: it has written nothing.
+// refused reports whether err is one by which Reserve says that it has reserved no use:
+// then it has written nothing.
 func refused(err error) bool {
 	for _, refusal := range [...]error{uia.ErrNotFound, uia.ErrRevoked, uia.ErrExpired, uia.ErrExhausted, uia.ErrSpent} {
 		if errors.Is(err, refusal) {

@@ -11,14 +11,14 @@ import (
 // part before it returns: that is the order in which they are run and lock, and
 // none is run if the one before it changed nothing.
 
-// leaseAndPin is a save and a pin. The pin is made only if the record had the
-// revision that was expected: runs are distinct because leases are, and a pin
-// without its lease would share one.
+// leaseAndPin is a save and a pin. The pin is made only if the record had the expected
+// revision: each lease has its own run number, and a pin without its lease could have the
+// same run number as the lease that won.
 //
-// It locks the token, the record and the use, in this order. A transaction that ends
-// a registration locks the use before the record: the two meet only when one has
-// overtaken the other; then the database ends one of them (40P01), and that is run
-// again.
+// It locks the token, the record and the use, in this order. A transaction that ends a
+// registration locks the use before the record: the two run at the same time only when
+// one run has overtaken the other; the database then aborts one of them (40P01), which is
+// run again.
 func leaseAndPin(save func(cond string) string) string {
 	return `WITH ` + ownToken(11) + `,
 	saved AS (` + save(`(SELECT count(*) FROM own) >= 0`) + ` RETURNING 1),` + pinFrom(9, ` AND EXISTS (SELECT 1 FROM saved)`) + `
@@ -40,9 +40,9 @@ func holdAndSave(save func(cond string) string) string {
 	SELECT EXISTS (SELECT 1 FROM saved) FROM made`
 }
 
-// holdSaveAndPin is holdAndSave, and pins the use at once if the record was saved.
-// The token is locked by free, and counted afterwards: only then is it known what has
-// become of the use. Between the two nobody else changes it.
+// holdSaveAndPin is holdAndSave, and pins the use at once if the record was saved. The
+// token is locked by free, and counted afterwards: only then is it known whether the use
+// is held or pinned. The lock keeps others from changing the counts in between.
 func holdSaveAndPin(save func(cond string) string) string {
 	return `WITH free AS (SELECT id FROM uia_tokens WHERE ` + freeToken(9) + ` FOR UPDATE),
 	saved AS (` + save(`EXISTS (SELECT 1 FROM free)`) + ` RETURNING true AS done),
@@ -71,15 +71,15 @@ func (r deferredSave) jointArgs() (args []any, creates bool) {
 	return saveArgs(r.Record), false
 }
 
-// saveHeld writes the hold that g has put off together with the record, and
-// if cl is not nil with its pin. What it returns is the save's error.
+// saveHeld writes the hold that g has put off together with the record, and if cl is not
+// nil with its pin. It returns the error of the save.
 func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.Claim, now time.Time) error {
 	h := *g.hold
 	g.hold, g.lease = nil, nil
 	made, saved, err := s.writeHeld(ctx, h, r, cl, now)
 	switch {
 	case err == nil && !made, Duplicate(err):
-		g.again = true // why there is no use to be had is for Reserve to say
+		g.again = true // Reserve then says why there is no use
 		return errAgain
 	case err == nil && !saved:
 		err = uia.ErrConflict
@@ -87,8 +87,8 @@ func (s *Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.
 	return err
 }
 
-// writeHeld reports whether there was a use to be had, and whether the record had the
-// revision that was expected.
+// writeHeld reports whether a use was free, and whether the record had the expected
+// revision.
 func (s *Store) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl *uia.Claim, now time.Time) (made, saved bool, err error) {
 	if s.dialect == SQLite {
 		err = s.write(ctx, func(c conn) (err error) {
@@ -118,7 +118,7 @@ func (s *Store) writeHeld(ctx context.Context, h deferredHold, r deferredSave, c
 	return made, saved, err
 }
 
-// writeHeld does it statement by statement, in the transaction that a group is on
+// writeHeld does the same statement by statement, in the transaction of the group on
 // SQLite.
 func (c conn) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl *uia.Claim, now time.Time) (made, saved bool, err error) {
 	take := takeToken
@@ -141,7 +141,7 @@ func (c conn) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl 
 		return true, true, err
 	}
 	if _, err = c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(h.now)); err == nil && cl != nil {
-		err = c.giveBack(ctx, id, 0, -1) // it is held after all
+		err = c.giveBack(ctx, id, 0, -1) // the use stays held
 	}
 	return true, saved, err
 }
@@ -182,6 +182,6 @@ func (s *Store) pinLeased(ctx context.Context, g *group, cl uia.Claim, now time.
 		case pinned:
 			return nil
 		}
-		return c.pin(ctx, cl, now) // which knows why not
+		return c.pin(ctx, cl, now) // pin finds the reason for the refusal
 	})
 }

@@ -13,8 +13,8 @@ import (
 // labelled returns all tokens behind the cursor whose label has the prefix, in
 // order, or nil if more than n labels have it.
 func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow, error) {
-	// Counting as far as that reads nothing but the index, and because of the order
-	// no more of it: PostgreSQL may otherwise look up all that match first.
+	// Counting up to n+1 reads only the index and, because of the order, only that part
+	// of it: otherwise PostgreSQL may look up all matching rows first.
 	where, args := labelRange(q.LabelPrefix, 1)
 	var matches int
 	_, err := c.one(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT 1 FROM uia_tokens WHERE %s ORDER BY label LIMIT $%d) few`, where, len(args)+1),
@@ -43,7 +43,7 @@ func (c conn) labelled(ctx context.Context, q uia.TokenQuery, n int) ([]tokenRow
 // prefix, perhaps for a few more, and that an index serves. Its parameters are
 // numbered from first.
 func labelRange(prefix string, first int) (string, []any) {
-	// Half a character at the end cannot be a parameter.
+	// A parameter must not end in the middle of a character.
 	for !utf8.ValidString(prefix) {
 		prefix = prefix[:len(prefix)-1]
 	}

@@ -74,7 +74,7 @@ func (c conn) page(ctx context.Context, q uia.TokenQuery, limit int, now time.Ti
 			return page, err
 		}
 		for _, row := range part {
-			r, there := counted[row.id] // unless it has been deleted meanwhile
+			r, there := counted[row.id] // false if the token has been deleted meanwhile
 			if !there || !r.wanted(q, now) {
 				continue
 			}
@@ -95,8 +95,8 @@ func (r *tokenRow) wanted(q uia.TokenQuery, now time.Time) bool {
 	return r.passes(q, now) && (q.Valid == nil || *q.Valid == (r.token().Usable(now) == nil))
 }
 
-// passes reports whether the token may be one that q asks for, as far as can be
-// told without counting its uses.
+// passes reports whether the token may be one that q asks for. It does not count uses, so
+// it may say yes to a token that has none left.
 func (r *tokenRow) passes(q uia.TokenQuery, now time.Time) bool {
 	if !strings.HasPrefix(r.label, q.LabelPrefix) {
 		return false
@@ -127,9 +127,9 @@ func countable(rows []tokenRow, limit int) int {
 	return len(rows)
 }
 
-// countBatch is how many tokens' uses are counted in one statement. Counting for a
-// whole page at once looks so expensive to PostgreSQL, when it has no statistics,
-// that it compiles the statement first, which takes a second.
+// countBatch is how many tokens' uses are counted in one statement. Counting for a whole
+// page at once looks so expensive to PostgreSQL, when it has no statistics, that
+// PostgreSQL compiles the statement first, which takes a second.
 const countBatch = 200
 
 // count reads the rows again, by id, with what their uses add up to. Tokens that
@@ -209,7 +209,8 @@ func (c conn) examine(ctx context.Context, q uia.TokenQuery, limit int) (rows []
 	return rows, false, err
 }
 
-// rows returns the tokens that a query finds; into says where its columns belong.
+// rows returns the tokens that a query finds; into returns the destinations of the
+// columns.
 func (c conn) rows(ctx context.Context, query string, args []any, into func(*tokenRow) []any) (rows []tokenRow, err error) {
 	err = c.each(ctx, query, args, func(row scanner) error {
 		var r tokenRow

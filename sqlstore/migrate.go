@@ -67,8 +67,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return nil
 }
 
-// applied returns the versions that the database has, after making the table that
-// says so if there is none.
+// applied returns the versions of the migrations that the database has had. It makes the
+// table of versions if there is none.
 func (s *Store) applied(ctx context.Context) (versions []int64, err error) {
 	list := func() error {
 		versions = nil
@@ -81,8 +81,8 @@ func (s *Store) applied(ctx context.Context) (versions []int64, err error) {
 			})
 		})
 	}
-	// Reading first lets a role without the right to make tables start. In a
-	// caller's transaction it would end that on PostgreSQL.
+	// Reading first lets a role without the right to make tables start. In a caller's
+	// transaction on PostgreSQL reading a missing table would end the transaction.
 	if s.state(ctx) == nil {
 		if err := list(); err == nil {
 			return versions, nil
@@ -98,8 +98,9 @@ func (s *Store) applied(ctx context.Context) (versions []int64, err error) {
 		if err == nil {
 			return versions, list()
 		}
-		// IF NOT EXISTS does not keep two who create at once apart on PostgreSQL:
-		// one of them gets one of these, and finds the table when it looks again.
+		// On PostgreSQL two processes can create the table at the same moment in spite of
+		// IF NOT EXISTS. One of them gets one of these errors, and finds the table when
+		// it looks again.
 		switch sqlState(err) {
 		case "23505", "42P07", "42710", "XX000":
 			if try < maxTries && s.state(ctx) == nil {
@@ -110,9 +111,9 @@ func (s *Store) applied(ctx context.Context) (versions []int64, err error) {
 	}
 }
 
-// apply runs one migration. Inserting its number is the lock: another process
-// that inserts the same number waits at the primary key until this transaction
-// has committed, with all of its tables, or is gone.
+// apply runs one migration. Inserting the version is the lock: another process that
+// inserts the same version waits at the primary key until this transaction has committed
+// all of its tables or has been rolled back.
 func (s *Store) apply(ctx context.Context, version int64, text string) error {
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
 		n, err := c.exec(ctx, `INSERT INTO uia_migrations (version, applied) VALUES ($1, $2) ON CONFLICT (version) DO NOTHING`,

@@ -11,22 +11,22 @@ import (
 // function that ends it; it need not be reentrant.
 //
 // A host that has such a queue must pass it. Its transactions may then read first and
-// write later, as they could before: nobody else writes in between. Beside a Store
-// that does not queue with them, one of ten of them gets "database is locked", at once
-// and whatever the busy timeout.
+// write later, as they could before, because nobody else writes in between. If the Store
+// does not use the queue, one in ten of such transactions gets "database is locked", at
+// once and whatever the busy timeout.
 //
-// The host must not have its turn when it calls the Store: the Store would wait for
-// it, for 15 seconds, and then fail. That goes for [Store.InTx] too, which takes the
-// turn before it begins; what the host writes inside takes no other. Only a context
-// of [Store.WithTx] is for a host that has its turn, and the transaction, already.
+// The host must not have its turn when it calls the Store: the Store would wait for it,
+// for 15 seconds, and then fail. That goes for [Store.InTx] too: it takes the turn before
+// it begins, and what the host writes inside InTx needs no further turn. A host that has
+// its turn and a transaction already uses [Store.WithTx].
 //
 // On PostgreSQL it is not used.
 func Queue(lock func(ctx context.Context) (unlock func(), err error)) Option {
 	return func(s *Store) { s.queue = lock }
 }
 
-// lockWait is how long a writer queues on SQLite before it gives up. It is there for
-// a host that waits for itself.
+// lockWait is how long a writer queues on SQLite before it gives up. It ends the wait of
+// a host that calls the Store while it has its own turn.
 const lockWait = 15 * time.Second
 
 var errLockWait = errors.New("sqlstore: waited too long for this process's other SQLite transactions: " +
@@ -46,7 +46,7 @@ func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 	return unlock, err
 }
 
-// inOrder returns a queue that serves those who wait in their order.
+// inOrder returns a queue that serves waiting writers in the order in which they came.
 func inOrder() func(context.Context) (func(), error) {
 	turn := make(chan struct{}, 1)
 	return func(ctx context.Context) (func(), error) {

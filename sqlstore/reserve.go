@@ -32,8 +32,8 @@ func (s *Store) hold(ctx context.Context, h uia.Hold, now time.Time) error {
 	return s.write(ctx, func(c conn) error { return c.reserve(ctx, h, now) })
 }
 
-// maxLooks bounds how often reserve looks again because another call has changed
-// what it saw. Each time that other call got on.
+// maxLooks bounds how often reserve looks again because another call has changed what it
+// saw. Each time the other call has made progress.
 const maxLooks = 100
 
 var errBusy = errors.New("sqlstore: token is too busy")
@@ -59,8 +59,8 @@ func (c conn) reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	return errBusy
 }
 
-// settle goes by what look has seen: the token's row, and the state of the session's
-// own use if there is one. It is not done if another call has changed that since.
+// settle decides by what look has read: the token's row, and the state of the session's
+// own use if there is one. done is false if another call has changed them since.
 func (c conn) settle(ctx context.Context, h uia.Hold, row tokenRow, own sql.NullInt64, now time.Time) (done bool, err error) {
 	switch uia.UseState(own.Int64) {
 	case uia.Spent:
@@ -85,10 +85,10 @@ func (c conn) settle(ctx context.Context, h uia.Hold, row tokenRow, own sql.Null
 	return c.displace(ctx, row.id, h, now)
 }
 
-// takeToken is the heart of it. The token's row is written first, and only if a
-// use is free: whoever else wants one queues at this row, and its condition is
-// evaluated again on what the one before left behind. Counting the uses instead
-// over-spends on PostgreSQL, where a count does not see what another has not yet
+// takeToken keeps a token from making too many accounts. The token's row is written
+// first, and only if a use is free: whoever else wants one queues at this row, and its
+// condition is evaluated again on what the one before left behind. Counting the uses
+// instead over-spends on PostgreSQL, where a count does not see what another has not yet
 // committed (4 to 8 of 16 clients got a use of a token that allows 3).
 //
 // A session has at most one use of a token: it is in the primary key.
@@ -103,16 +103,16 @@ func takeTokenAt(n int) string {
 // takeTokenPinned is takeToken for a use that is pinned at once.
 var takeTokenPinned = fmt.Sprintf(`UPDATE uia_tokens SET taken = taken + 1 WHERE %s RETURNING id`, freeToken(1))
 
-// freeToken is the condition under which a use may be taken, and numbers its
-// parameters alike.
+// freeToken is the condition under which a use may be taken. It numbers its parameters
+// like takeTokenAt.
 func freeToken(n int) string {
 	return fmt.Sprintf(`expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed
 		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%[2]d)`, n, n+1, n+2)
 }
 
-// takeUse does all of it in one statement. Both tables are changed or neither.
-// It is right at every isolation level: a second Reserve of the same session that
-// did not see the first one's use violates the primary key, and changes nothing.
+// takeUse takes a use and inserts its row in one statement. Both tables are changed or
+// neither. It is right at every isolation level: a second Reserve of the same session
+// that did not see the first one's use violates the primary key, and changes nothing.
 var takeUse = `
 	WITH took AS (` + takeToken + `)
 	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
@@ -170,9 +170,9 @@ func (c conn) look(ctx context.Context, h uia.Hold, now time.Time) (row tokenRow
 	return row, own, err
 }
 
-// renew moves the hold's end. It touches no token: a hold that is there may stay,
-// and one that a revocation deletes at the same time is gone afterwards either
-// way, because the deletion waits for this or this finds nothing.
+// renew moves the hold's end. It touches no token: a hold that is there may stay, and one
+// that a revocation deletes at the same time is gone afterwards either way, because
+// either the deletion waits for this statement, or this statement finds no hold.
 func (c conn) renew(ctx context.Context, h uia.Hold) (bool, error) {
 	n, err := c.exec(ctx, `UPDATE uia_uses SET stamp = $1 WHERE session = $2 AND token = $3 AND state = 1`,
 		ms(h.Until), h.Session, h.Token)

@@ -15,10 +15,10 @@ const (
 	maxRetry = 20 * time.Second
 )
 
-// retry runs f again while the database says that it gave f's transaction up for
-// another's. Such an error means that nothing of it took effect, so running it
-// again is safe. Any other error is returned: after a lost connection it is not
-// known whether a commit took effect, and only the caller can find out.
+// retry runs f again as long as the database says that it has aborted f's transaction in
+// favour of another one. Such an error means that nothing of it took effect, so running
+// it again is safe. Any other error is returned: after a lost connection it is not known
+// whether a commit took effect, and only the caller can find out.
 func (s *Store) retry(ctx context.Context, f func() error) error {
 	start := time.Now()
 	for try := 1; ; try++ {
@@ -29,7 +29,8 @@ func (s *Store) retry(ctx context.Context, f func() error) error {
 			}
 			return err
 		}
-		// Half of the pause is random, so that those who collided do not again.
+		// Half of the pause is random, so that two transactions that have collided do not
+		// collide again.
 		pause := min(time.Millisecond<<min(try, 6), 50*time.Millisecond)
 		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
 		select {

@@ -21,34 +21,33 @@ const (
 	// any session lives (uia.Config.SessionTTL is at most 12 hours), by clocks that
 	// differ.
 	keepSecret = 13 * time.Hour
-	// secretLead is how long before it seals a secret is made. In that time every
-	// process reads it, since none goes by what it has read for longer than
-	// secretTrust. What is between them is for clocks that differ and for a slow
-	// database.
+	// secretLead is how long before it seals a secret is made. In that time every process
+	// reads it, because no process uses what it has read for longer than secretTrust. The
+	// difference between the two allows for clocks that differ and for a slow database.
 	secretLead  = 10 * time.Minute
 	secretTrust = 5 * time.Minute
 	// secretFresh is how often the table is read.
 	secretFresh = time.Minute
 	// secretTime bounds how long reading it may take, and secretPause is how long a
-	// process then goes on with what it knows before it tries again.
+	// process then uses the secrets that it has before it tries again.
 	secretTime  = 30 * time.Second
 	secretPause = 10 * time.Second
 )
 
-// Secrets returns the secrets that the processes on this database share, for
-// uia.Config and whatever else draws on [uia.Secrets]. The first process makes the first
-// one. After every such time, at least an hour, a new one follows; zero means that there
-// is one for ever. A secret that was replaced still opens sessions for 13 hours, longer
-// than any lives, and is deleted then.
+// Secrets returns the secrets that the processes on this database share, for uia.Config
+// and whatever else draws on [uia.Secrets]. The first process makes the first one. A new
+// one follows each time that every, which is at least an hour, has passed; zero means
+// that the first secret stays for ever. A secret that was replaced still opens sessions
+// for 13 hours, which is longer than any session lives, and is then deleted.
 //
 // A new secret is made ten minutes before the first process seals with it, and a process
-// that cannot read the table for five minutes answers with an error instead of going by
-// what it knows: so every process knows a secret before it is used, as long as their
-// clocks differ by less than four minutes. No goroutine looks after that: a request that
-// finds what is known to be older than a minute reads the table, and makes or deletes a
-// secret if it is time, while others go on.
+// that cannot read the table for five minutes answers with an error instead of using the
+// secrets that it has. So every process knows a secret before any process seals with it,
+// as long as their clocks differ by less than four minutes. There is no goroutine for
+// this: a request that finds that the secrets were read more than a minute ago reads the
+// table again, and makes or deletes a secret if it is time, while other requests go on.
 //
-// Whoever can read the database can read the secrets in it. That does not open a
+// An attacker who can read the database can read the secrets in it. That does not open a
 // session: its record is sealed under a key that needs the session ID too, which is not
 // stored.
 func (s *Store) Secrets(every time.Duration) uia.Secrets {
@@ -72,7 +71,7 @@ type secretSource struct {
 // knownSecrets are the secrets as the table had them. They are not changed.
 type knownSecrets struct {
 	read  time.Time // when
-	again time.Time // when it should be read next
+	again time.Time // when the table should be read next
 	all   []storedSecret
 	lists [][][]byte // for each secret: this one first, then all others
 }
@@ -97,7 +96,9 @@ func (src *secretSource) secrets(ctx context.Context, now time.Time) (_ [][]byte
 	switch {
 	case known.trusted(now) && (inTx || now.Before(known.again)):
 	case inTx:
-		// The transaction may have what a reading waits for, and may come to nothing.
+		// Read in the caller's transaction: it may have locks that another connection
+		// would wait for. Do not remember the result, because the transaction may be
+		// rolled back.
 		var all []storedSecret
 		if all, err = src.store.on(ctx).secrets(ctx); err == nil {
 			known, err = newKnownSecrets(all, now)
@@ -125,7 +126,8 @@ func (src *secretSource) secrets(ctx context.Context, now time.Time) (_ [][]byte
 	return known.at(now), nil
 }
 
-// join returns the reading that goes on, or a new one, which the caller does.
+// join returns the reading that is under way or, with mine, a new one, which the caller
+// has to do.
 func (src *secretSource) join() (r *reading, mine bool) {
 	src.mu.Lock()
 	defer src.mu.Unlock()
@@ -135,9 +137,9 @@ func (src *secretSource) join() (r *reading, mine bool) {
 	return src.reading, mine
 }
 
-// read reads the table, and makes or deletes a secret if it is time to. The work is not
-// the request's alone: it goes on if the client hangs up. While what is known can be
-// trusted, an error is put off.
+// read reads the table, and makes or deletes a secret if it is time to. The reading
+// serves other requests too, so it goes on if the client hangs up. An error is returned
+// only if the secrets that were read before can no longer be trusted.
 func (src *secretSource) read(ctx context.Context, now time.Time, r *reading) {
 	defer func() {
 		src.mu.Lock()
@@ -180,8 +182,8 @@ func newKnownSecrets(all []storedSecret, now time.Time) (*knownSecrets, error) {
 	return known, nil
 }
 
-// trusted reports whether a process may go by what it knows. A clock that was set back
-// makes it not know.
+// trusted reports whether a process may still use the secrets that it has read. After its
+// clock was set back it may not.
 func (k *knownSecrets) trusted(now time.Time) bool {
 	return k != nil && now.Sub(k.read).Abs() < secretTrust
 }
@@ -199,7 +201,7 @@ func (k *knownSecrets) at(now time.Time) [][]byte {
 // next returns the secret to be made, nil if it is not time yet.
 func (src *secretSource) next(all []storedSecret, now time.Time) *storedSecret {
 	if len(all) == 0 {
-		return &storedSecret{number: 1, since: now} // there is nobody yet who would have to know it
+		return &storedSecret{number: 1, since: now} // no process seals yet, so none has to read this one first
 	}
 	last := all[len(all)-1]
 	since := last.since.Add(src.every)

@@ -39,8 +39,9 @@ func (s *Store) LoadSession(ctx context.Context, key string, now time.Time) (uia
 	return r, nil
 }
 
-// createRecord makes those who create the same record wait for each other at the
-// primary key. The later one finds the earlier one's, which has not expired.
+// createRecord makes two calls that create the same record wait for each other at the
+// primary key. The later call finds the record of the earlier one, which has not expired,
+// and changes nothing.
 const createRecord = `
 	INSERT INTO uia_sessions (key, revision, state, run, owner, lease, expires, data)
 	VALUES ($1, 1, $2, $3, $4, $5, $6, $7)` + orReplace
@@ -69,9 +70,9 @@ func saveRecordIf(cond string) string { return saveRecord + ` AND ` + cond }
 // maxData is the greatest length of a record's data.
 const maxData = 1 << 20
 
-// SaveSession implements [uia.SessionStore] with one statement. It is a
-// compare-and-swap, so that database/sql may send it again after a lost
-// connection: the second finds another revision.
+// SaveSession implements [uia.SessionStore] with one statement. It is a compare-and-swap,
+// so that database/sql may send it again after a lost connection: the second save finds
+// another revision.
 func (s *Store) SaveSession(ctx context.Context, r uia.Record, now time.Time) (uia.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return uia.Record{}, err

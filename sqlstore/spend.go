@@ -21,9 +21,9 @@ const commitUse = `UPDATE uia_uses SET state = 3, stamp = $1, changed = $1, user
 // Commit implements [uia.TokenStore] with one statement. It does not touch the
 // token: in a caller's transaction the token would stay locked until that ends.
 //
-// In a transaction of [Store.InTx] on PostgreSQL it waits for the next call of the
-// Store: that is the save of the session's record, with which it is sent as one
-// statement. What it returns otherwise is then returned there, or by InTx.
+// In a transaction of [Store.InTx] on PostgreSQL it waits for the next call of the Store:
+// that is the save of the session's record, with which it is sent as one statement. The
+// error of the Commit is then returned by that call, or by InTx.
 func (s *Store) Commit(ctx context.Context, cl uia.Claim, userID string, now time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -108,7 +108,8 @@ func checkSQLite(db *sql.DB) error {
 	}
 	var errs []error
 	if busy <= 0 {
-		// Then a writer that meets another process's fails at once.
+		// Without a busy timeout a writer fails at once when a writer of another process
+		// is active.
 		errs = append(errs, errors.New("sqlstore: SQLite's busy timeout is zero: set it in the DSN, for every connection "+
 			"(_pragma=busy_timeout(5000) with modernc.org/sqlite, _busy_timeout=5000 with github.com/mattn/go-sqlite3)"))
 	}

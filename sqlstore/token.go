@@ -45,11 +45,11 @@ const tokenFields = `id, token, uses_allowed, taken, held, expires, revoked, lab
 // elsewhere, before the token was created here. What is counted is few, and each
 // count is a range of the index uia_uses_counts, as is the last use.
 //
-// Every range has two ends, because a PostgreSQL without statistics takes such a
-// range for narrow. It then reads the index alone, and marks in passing the entries
-// of what uses have been before. If it expects many rows it builds a bitmap instead,
-// from all those entries each time, or even from all uses of the token, and keeps to
-// that plan.
+// Every range has two ends, because PostgreSQL without statistics assumes that such a
+// range is narrow. It then reads only the index, and marks the entries of former states
+// of uses as dead while it passes them. If it expects many rows, it builds a bitmap
+// instead, from all those entries each time or even from all uses of the token, and does
+// not change that plan.
 //
 // id, taken and held are the token's: uia_uses has no such columns.
 const tokenCounts = `
@@ -201,8 +201,8 @@ func (c conn) savepoint(ctx context.Context, fn func() error) error {
 		return err
 	}
 	if err := fn(); err != nil {
-		// The first error is the one to report: if the transaction is beyond
-		// rescue, this fails too.
+		// The first error is the one to report: if the transaction has failed for good,
+		// this statement fails too.
 		_, _ = c.exec(ctx, "ROLLBACK TO SAVEPOINT uia")
 		_, _ = c.exec(ctx, "RELEASE SAVEPOINT uia")
 		return err

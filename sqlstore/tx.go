@@ -16,8 +16,9 @@ type txState struct {
 	// such a way that the whole may succeed when it is run again. Only the
 	// goroutine that runs the transaction uses it.
 	repeat bool
-	// spending is a Commit that waits for the save that follows it; nil if none
-	// does. Only a transaction of ours defers: nobody tells when a host's ends.
+	// spending is a Commit that waits for the save that follows it; nil if none does.
+	// Only a transaction of InTx puts a Commit off: of a transaction of the host the
+	// Store does not learn when it ends.
 	spending *spending
 	defers   bool
 	// unlocked is set while a transaction on SQLite has not written. It must not read
@@ -123,7 +124,7 @@ func (s *Store) runTx(ctx context.Context, level sql.IsolationLevel, fn func(ctx
 	}
 	if err := tx.Commit(); err != nil {
 		if st.repeat && !repeatable(err) {
-			// fn has passed over an error that had already ended the transaction.
+			// fn has ignored an error that had already ended the transaction.
 			return &repeatError{err}
 		}
 		return err

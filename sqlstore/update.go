@@ -72,9 +72,9 @@ func (s *Store) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 	return t, err
 }
 
-// dropHolds deletes the holds of a token that this transaction has locked. A Pin
-// at the same time has either made a hold pinned, and the hold is not deleted
-// although this waited for it, or finds none.
+// dropHolds deletes the holds of a token that this transaction has locked. If a Pin comes
+// at the same time, either the Pin is first, and then this statement waits for it and
+// does not delete the use, or this statement is first, and then the Pin finds no hold.
 func (c conn) dropHolds(ctx context.Context, id int64) error {
 	n, err := c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id)
 	if err != nil || n == 0 {
@@ -92,8 +92,9 @@ func (s *Store) DeleteToken(ctx context.Context, value string) error {
 		return uia.ErrNotFound
 	}
 	return s.atomic(ctx, func(ctx context.Context, c conn) error {
-		// The token first: a Reserve that was before is seen by the next statement,
-		// one that comes after finds no token. Of two deletions one finds no row.
+		// Delete the token first: the next statement sees the use of a Reserve that came
+		// before, and a Reserve that comes later finds no token. Of two deletions one
+		// finds no row.
 		var id int64
 		found, err := c.one(ctx, `DELETE FROM uia_tokens WHERE token = $1 RETURNING id`, []any{value}, &id)
 		if err != nil {
@@ -105,7 +106,7 @@ func (s *Store) DeleteToken(ctx context.Context, value string) error {
 		if _, err = c.exec(ctx, `DELETE FROM uia_uses WHERE token_id = $1 AND state = 1`, id); err != nil {
 			return err
 		}
-		// The uses that stay are found by what is kept of the token.
+		// This row lets ListUses find the uses that stay.
 		_, err = c.exec(ctx, `INSERT INTO uia_deleted (id, token) SELECT u.token_id, u.token FROM uia_uses u WHERE u.token_id = $1 LIMIT 1`, id)
 		return err
 	})

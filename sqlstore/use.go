@@ -14,11 +14,11 @@ import (
 // token's counts and locks the token first: everywhere in this package locks are
 // taken in the order token, use.
 
-// pinUse pins a use of whichever state, on PostgreSQL. own locks the token of a held
-// use, fresh pins that use, and counted takes it off the held ones; again moves the
-// run of a use that is pinned already. What fresh and again change is told apart by
-// what the statement saw when it began: if that has changed meanwhile it changes
-// nothing.
+// pinUse pins a use of whichever state, on PostgreSQL. own locks the token of a held use,
+// fresh pins that use, and counted takes it off the held ones; again moves the run of a
+// use that is pinned already. Whether fresh or again applies depends on the state that
+// the statement saw when it began: if the state has changed meanwhile, the statement
+// changes nothing.
 var pinUse = `WITH ` + ownToken(3) + `,` + pinFrom(1, ``) + `
 	SELECT 1 FROM fresh UNION ALL SELECT 1 FROM again`
 
@@ -29,7 +29,7 @@ func ownToken(n int) string {
 		(SELECT o.token_id FROM uia_uses o WHERE o.session = $%d AND o.token = $%d AND o.state = 1) FOR UPDATE)`, n, n+1)
 }
 
-// pinFrom is the rest of it, under a further condition. Its parameters, now, run,
+// pinFrom is the rest of pinUse, under a further condition. Its parameters, now, run,
 // session and token, are numbered from n.
 func pinFrom(n int, cond string) string {
 	return fmt.Sprintf(`
@@ -42,7 +42,8 @@ func pinFrom(n int, cond string) string {
 	counted AS (UPDATE uia_tokens SET held = held - 1 WHERE id = (SELECT token_id FROM fresh))`, n, n+1, n+2, n+3, cond)
 }
 
-// The same on SQLite, where nobody comes in between.
+// The same on SQLite, as two statements: the write lock keeps others from changing
+// anything in between.
 const (
 	pinHeld   = `UPDATE uia_uses SET state = 2, stamp = $1, changed = $1, run = $2 WHERE session = $3 AND token = $4 AND state = 1 AND run < $2`
 	countHeld = `UPDATE uia_tokens SET held = held - 1 WHERE id = (SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2)`
@@ -118,7 +119,7 @@ func knowable(cl uia.Claim) error {
 	return nil
 }
 
-// useRow is what a refusal is explained with.
+// useRow is what is read of a use to explain a refusal.
 type useRow struct {
 	state uia.UseState // zero: there is none
 	run   int64
@@ -154,8 +155,8 @@ func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, e
 	if exists || err != nil {
 		return id, flag != 0, exists, err
 	}
-	// Either there was no use, or no token. (A transaction of SQLite must write
-	// first, which is why this is not asked first.)
+	// Either there is no use or no token. (This is read only now, because a transaction
+	// of SQLite must write before it reads.)
 	found, err := c.one(ctx, `SELECT token_id FROM uia_uses WHERE session = $1 AND token = $2`,
 		[]any{cl.Session, cl.Token}, &id)
 	if err != nil {
@@ -164,8 +165,8 @@ func (c conn) lockToken(ctx context.Context, cl uia.Claim) (id int64, revoked, e
 	if !found {
 		return 0, false, false, uia.ErrNotHeld
 	}
-	// If the use has just come, its token is there: to take it for deleted would
-	// lose the use's place in the count for ever.
+	// If the use was made just now, its token exists: treating the token as deleted would
+	// leave the use in the token's count for ever.
 	exists, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken WHERE id = $1 RETURNING revoked`, []any{id}, &flag)
 	return id, flag != 0, exists, err
 }

@@ -77,7 +77,8 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 }
 
 // usesOf returns the condition of the uses that q is about, and its parameter $1. It
-// goes by the id, and not the value, because a value may have had another token.
+// compares the id of the token and not its value, because an earlier token may have had
+// the same value.
 func (c conn) usesOf(ctx context.Context, q uia.UseQuery) (condition string, arg any, err error) {
 	if q.Deleted {
 		return `u.token_id IN (SELECT d.id FROM uia_deleted d WHERE d.token = $1)`, q.Token, nil

@@ -186,7 +186,7 @@ func (c *CaptchaStage) Form(context.Context, *uia.Session, form.State) (*form.Fo
 	}, nil
 }
 
-// FormAuth takes what the provider's script has added to the form.
+// FormAuth takes the response that the provider's script has added to the form.
 func (c *CaptchaStage) FormAuth(_ *uia.Session, values url.Values) (json.RawMessage, error) {
 	response := values.Get(c.Provider.Field)
 	if response == "" {

@@ -29,10 +29,10 @@ const EmailType = "m.login.email.identity"
 // [EmailStage.Confirm], and until it was opened an attempt is neither passed nor
 // failed, because clients ask every few seconds. Its result is an [EmailResult].
 //
-// With After, strangers cannot have mails sent, and what they ask for is written
-// nowhere: clients ask for the mail as soon as they see the flows, without a word of
-// their session, and are given the sid that they go on with. The mail is sent when a
-// session that has passed the stage named by After attempts this one with that sid.
+// With After, a stranger cannot cause mails to be sent, and a request for one writes
+// nothing. Clients ask for the mail as soon as they see the flows, without naming their
+// session, and get the sid with which they go on. The mail is sent when a session that
+// has passed the stage named by After attempts this stage with that sid.
 //
 // An address may be confirmed once and used for several sessions: whether two
 // accounts can have it is up to the operation.
@@ -41,17 +41,17 @@ type EmailStage struct {
 	Mailer Mailer
 	// Store keeps what has been sent and confirmed. Required.
 	Store EmailStore
-	// Secrets make links that nobody can guess: those of uia.Config, say. Required. A
-	// link works for as long as the secret that made it opens, if that is shorter than
-	// TTL.
+	// Secrets make links that nobody can guess: those of uia.Config, for example.
+	// Required. A link works for TTL, and at most for as long as the secret that made it
+	// is among the Secrets.
 	Secrets uia.Secrets
-	// ConfirmURL is where Confirm is mounted, as users reach it. Required.
+	// ConfirmURL is the public URL at which Confirm is mounted. Required.
 	ConfirmURL string
 	// Allow says whether the address may be used, with an *uia.Error if not: 400
-	// M_THREEPID_IN_USE for one that has an account already, 403 M_THREEPID_DENIED.
-	// It is asked before a mail is sent and when the stage is attempted; the session
-	// is nil if it is not known. Nil allows every address where the session has no
-	// Subject, and none where it has one: only the host knows whose it is.
+	// M_THREEPID_IN_USE for one that has an account already, 403 M_THREEPID_DENIED. It is
+	// asked before a mail is sent and when the stage is attempted; the session is nil if
+	// it is not known. Nil allows every address where the session has no Subject, and
+	// none where it has one: only the host knows whose address it is.
 	Allow func(ctx context.Context, s *uia.Session, address string) error
 	// After is the auth type of a stage that the session must have passed before
 	// a mail is sent, such as uia.TokenType. It has to come before this stage in
@@ -223,8 +223,8 @@ func canonicalAddress(typed string) (string, error) {
 	return address, nil
 }
 
-// Form asks for the address, and after the mail was sent for the user's word that
-// they have opened the link.
+// Form asks for the address and, after the mail was sent, for a click that says that the
+// user has opened the link.
 func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state form.State) (*form.Form, error) {
 	var creds emailCreds
 	if raw := state.Extra["threepid_creds"]; raw != nil && json.Unmarshal(raw, &creds) == nil {

@@ -64,8 +64,9 @@ func (k emailKeys) issued(c emailCreds) (address string, ok bool) {
 	return address, k.made(raw[:sidMAC], "sid", address, c.Secret)
 }
 
-// mailbox stands for an e-mail address in a budget of clients: an address of the
-// network that nobody can have (RFC 4193), of which each has a /48 of its own.
+// mailbox stands for an e-mail address in a budget of clients: an address in a private
+// network (RFC 4193) that no client can have, with a /48 of its own for each e-mail
+// address.
 func (k emailKeys) mailbox(address string) netip.Addr {
 	var ip [16]byte
 	copy(ip[:], emailMAC(k[0], "mailbox", address))

@@ -57,7 +57,7 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 	}
 	defer settle(false)
 	if err := m.allow(ctx, s, address); err != nil {
-		settle(true) // it tells who has an account
+		settle(true) // the answer reveals whether the address has an account
 		return "", err
 	}
 	sid := cmp.Or(r.sid, keys.sid(address, r.secret))
@@ -65,12 +65,13 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 	if err != nil {
 		return "", err
 	}
-	passed := m.After == "" || s != nil && s.Has(m.After) || state.Next > 0 // a session had, when the first one was sent
+	passed := m.After == "" || s != nil && s.Has(m.After) || state.Next > 0 // the session had passed it when the first mail was sent
 	if !passed || r.attempt < state.Next {
 		return sid, nil
 	}
 	until := now.Add(m.ttl())
-	// What cannot be recorded is not sent, or it would be sent again and again.
+	// If the mail cannot be recorded it is not sent: otherwise it would be sent again
+	// with every request.
 	if err := m.Store.Save(ctx, sid, EmailState{Next: state.Next}, until); err != nil {
 		return "", err
 	}
@@ -81,8 +82,8 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 	return sid, m.Store.Save(ctx, sid, EmailState{Next: r.attempt + 1}, until)
 }
 
-// charge takes a mail from the budgets of the client and of the address. settle says
-// of both whether it was sent.
+// charge takes a mail from the budgets of the client and of the address. settle tells
+// both budgets whether the mail was sent.
 func (m *EmailStage) charge(ctx context.Context, client, mailbox netip.Addr) (settle func(sent bool), err error) {
 	if m.Limiter == nil {
 		return func(bool) {}, nil
@@ -102,7 +103,8 @@ func (m *EmailStage) charge(ctx context.Context, client, mailbox netip.Addr) (se
 	}, nil
 }
 
-// link returns a link that says of itself what it confirms, and until when.
+// link returns a link that contains the address that it confirms, and the time until
+// which it works.
 func (m *EmailStage) link(keys emailKeys, sid, address string, until time.Time) string {
 	ends := strconv.FormatInt(until.Unix(), 10)
 	return m.ConfirmURL + "?" + url.Values{
@@ -112,11 +114,11 @@ func (m *EmailStage) link(keys emailKeys, sid, address string, until time.Time) 
 }
 
 // RequestToken answers POST /register/email/requestToken, and the same below
-// /account/password: it sends the mail, or puts it off (see EmailStage.After). A
-// client that asks again with the same send_attempt gets the same answer and no
-// further mail. The session may be named by the further member "session", or by
-// session_id in the query of next_link, where Element Web has it. A next_link is not
-// followed: it would lead anywhere. The engine has to have this stage.
+// /account/password: it sends the mail, or puts it off (see EmailStage.After). A client
+// that asks again with the same send_attempt gets the same answer and no further mail.
+// The session may be named by the further member "session", or by session_id in the query
+// of next_link, where Element Web has it. A next_link is not followed, because it could
+// lead to any site. The engine has to have this stage.
 func (m *EmailStage) RequestToken(e *uia.Engine) (http.Handler, error) {
 	if e == nil {
 		return nil, errors.New("stages: RequestToken: the engine is nil")
@@ -164,9 +166,9 @@ func (m *EmailStage) requestToken(e *uia.Engine, r *http.Request) (string, error
 	return m.request(r.Context(), s, want)
 }
 
-// namedSession returns the session that the body of a requestToken names, nil if it
-// names none. A next_link may belong to anybody: what is no session of ours in it is
-// none.
+// namedSession returns the session that the body of a requestToken names, nil if it names
+// none. A next_link may come from any other server: a session_id in it that is no session
+// of this engine is ignored.
 func namedSession(e *uia.Engine, ctx context.Context, body []byte) (*uia.Session, error) {
 	var id, link string
 	if ok, err := uia.Field(body, "session", &id); err != nil {
@@ -188,9 +190,9 @@ func namedSession(e *uia.Engine, ctx context.Context, body []byte) (*uia.Session
 	return s, err
 }
 
-// Confirm is what the link in a mail leads to. It asks for a click, since programs
-// that look after people's mail open links too, and then the address is confirmed.
-// The page has the look of the fallback page.
+// Confirm is what the link in a mail leads to. It asks for a click, because programs that
+// scan mail open links too. The click confirms the address. The page has the look of the
+// fallback page.
 func (m *EmailStage) Confirm(pages *fallback.Handler) (http.Handler, error) {
 	if pages == nil {
 		return nil, errors.New("stages: Confirm: the pages are nil")
@@ -226,10 +228,10 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) (http.Handler, error) {
 	}), nil
 }
 
-// errLink says that a link is none of ours, or has expired.
+// errLink says that a link was not made by this stage, or has expired.
 var errLink = errors.New("stages: no link that works")
 
-// opened reads a link of ours that has not expired.
+// opened reads a link that was made by this stage and has not expired.
 func (m *EmailStage) opened(r *http.Request) (sid, address string, until time.Time, err error) {
 	now := time.Now()
 	keys, err := m.keys(r.Context(), now)

@@ -10,11 +10,11 @@ import (
 // EmailStore keeps what an EmailStage has to remember between requests. A host with
 // several processes keeps it in its database; [EmailMemory] is for one.
 type EmailStore interface {
-	// Load returns what was saved of this session ID and has not expired: until is
+	// Load returns what was saved of this session ID and has not expired: its until is
 	// after now. Otherwise it is the zero EmailState, which is not an error.
 	Load(ctx context.Context, sid string, now time.Time) (EmailState, error)
-	// Save adds to what there is: the higher Next and the later until win, and an
-	// empty Address leaves the one that there is.
+	// Save merges state with what is stored: the higher Next and the later until win, and
+	// an empty Address keeps the stored one.
 	Save(ctx context.Context, sid string, state EmailState, until time.Time) error
 }
 

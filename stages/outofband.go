@@ -17,8 +17,8 @@ import (
 const SSOType = "m.login.sso"
 
 // OutOfBandStage is a stage that is completed elsewhere: m.login.sso at an identity
-// provider, or a confirmation in some other place. A client's attempt at it leaves
-// things as they are; [OutOfBandStage.Complete] completes it.
+// provider, or a confirmation in some other place. An attempt of the client changes
+// nothing; [OutOfBandStage.Complete] completes the stage.
 //
 // The fallback page of the stage links to where it is completed. From there the
 // host sends the browser back to the same page, which then tells the client.
@@ -66,7 +66,7 @@ func OutOfBandOf(s *uia.Session, authType string) (OutOfBandResult, bool) {
 }
 
 // Complete completes the stage for the session, as userID, whom the provider has
-// authenticated just now. Anybody but the session's Subject, if it has one, is 403
+// authenticated just now. If the session has a Subject, any other user is 403
 // M_FORBIDDEN. The error is an *uia.Error.
 func (o *OutOfBandStage) Complete(ctx context.Context, e *uia.Engine, session, userID string) error {
 	s, err := e.Session(ctx, session)
@@ -100,7 +100,7 @@ func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, _ form.State)
 	}, nil
 }
 
-// FormAuth has nothing to make auth data of.
+// FormAuth returns empty auth data: the form has no fields.
 func (o *OutOfBandStage) FormAuth(*uia.Session, url.Values) (json.RawMessage, error) {
 	return object(nil)
 }

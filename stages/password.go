@@ -72,8 +72,8 @@ func (p *PasswordStage) Attempt(ctx context.Context, s *uia.Session, auth json.R
 	} else if !ok {
 		return nil, missing("password")
 	}
-	// A stolen access token does not help in guessing the passwords of others: they
-	// are not looked at.
+	// Only the password of the session's own user is verified, so a stolen access token
+	// does not help in guessing the passwords of others.
 	if s.Subject == "" || id.User != "" && !strings.EqualFold(id.User, s.Subject) && !strings.EqualFold(id.User, localpart(s.Subject)) {
 		return nil, errOtherUser
 	}
@@ -91,8 +91,8 @@ func (p *PasswordStage) Attempt(ctx context.Context, s *uia.Session, auth json.R
 	return nil, nil
 }
 
-// identifier reads who the client says the user is. The flat members are how it was
-// said before there were identifiers; some clients send both.
+// identifier reads who the client says the user is. The flat members are older than
+// identifiers; some clients send both.
 func identifier(auth json.RawMessage) (id Identifier, err error) {
 	var nested json.RawMessage
 	from, kind := auth, ""
@@ -136,7 +136,7 @@ func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ form.State) (*
 	}, nil
 }
 
-// FormAuth takes the password as the session's user's.
+// FormAuth makes auth data of the password and the session's user.
 func (p *PasswordStage) FormAuth(s *uia.Session, values url.Values) (json.RawMessage, error) {
 	password := values.Get("password")
 	if password == "" {

@@ -1,7 +1,7 @@
-// Package stages has authentication stages beyond registration tokens: policies
-// to accept, passwords, captchas, e-mail addresses, and whatever is completed
-// elsewhere, such as a single sign-on. Each is a [uia.Stage], and each brings its
-// form for the fallback page.
+// Package stages has authentication stages beyond registration tokens: policies to
+// accept, passwords, captchas, e-mail addresses, and stages that are completed elsewhere,
+// such as a single sign-on. Each is a [uia.Stage], and each brings its form for the
+// fallback page.
 package stages
 
 import (

@@ -51,8 +51,8 @@ var (
 
 // TermsResult is what a passed TermsStage leaves in the session.
 type TermsResult struct {
-	// Accepted is by policy the version that the session was opened with, which is
-	// the one that the user has been shown.
+	// Accepted has the accepted version of each policy, by its ID: the version with which
+	// the session was opened, and which the user has seen.
 	Accepted map[string]string `json:"accepted"`
 }
 
@@ -70,11 +70,10 @@ func (t *TermsStage) Configured() error {
 	return nil
 }
 
-// NewTermsStage returns a stage for the policies, or everything that is wrong
-// with them. Where an ID is there several times, the first is the current version,
-// and the others are for the sessions that were opened while they were: without
-// them these sessions still accept what they were shown, but the fallback page
-// sends their users back to start again.
+// NewTermsStage returns a stage for the policies, or everything that is wrong with them.
+// If an ID occurs several times, the first one is the current version. The others are for
+// sessions that were opened while those versions were current: without them such sessions
+// can still accept the policies, but the fallback page asks their users to start again.
 func NewTermsStage(policies ...Policy) (*TermsStage, error) {
 	var mistakes []error
 	var opening []string
@@ -172,7 +171,7 @@ func (t *TermsStage) Params(_ context.Context, s *uia.Session) (json.RawMessage,
 	return json.Marshal(map[string]any{"policies": policies})
 }
 
-// Attempt passes: to send it is to accept.
+// Attempt passes: the client accepts the policies by attempting the stage.
 func (t *TermsStage) Attempt(_ context.Context, s *uia.Session, _ json.RawMessage) (json.RawMessage, error) {
 	r := TermsResult{Accepted: make(map[string]string)}
 	for _, p := range t.shown(s) {

@@ -1,7 +1,7 @@
-// Package redislimit is a [uia.Limiter] for a homeserver of several processes: they
-// share each client's budget of failures in Redis, so that a stranger who is sent from
-// one to the next guesses no more often than with one. It is a module of its own, so
-// that nobody else requires a Redis client.
+// Package redislimit is a [uia.Limiter] for a homeserver of several processes: they share
+// each client's budget of failures in Redis, so that a stranger whose requests go to
+// several processes has no more guesses than with one. It is a module of its own, so that
+// nobody else requires a Redis client.
 //
 // Package limit says what a client is, and what it may do. Every guess is charged
 // before it is looked at, by one script that is run atomically and by Redis' own
@@ -38,12 +38,13 @@ type Options struct {
 	Prefix string
 	// Timeout is how long one call of Redis may take. Zero means one second.
 	Timeout time.Duration
-	// Alone says what becomes of a guess while Redis does not answer. If it is set,
-	// each process counts by itself: strangers then have one budget for each process.
-	// If it is not, Charge returns an error, and nobody can guess, nor register, until
-	// Redis is back.
+	// Alone says what happens to a guess while Redis does not answer. If it is true, each
+	// process counts by itself: strangers then have one budget for each process. If it is
+	// false, Charge returns an error, so that nobody can guess or register until Redis
+	// answers again.
 	Alone bool
-	// Logger is told, at most once a minute, that Redis does not answer. Nil discards.
+	// Logger gets a warning, at most once a minute, while Redis does not answer. Nil
+	// discards it.
 	Logger *slog.Logger
 }
 
@@ -51,7 +52,7 @@ type Options struct {
 type Limiter struct {
 	opts    Options
 	redis   redis.Scripter
-	process *limit.Limiter // counts too, and has those who wait wait in this process
+	process *limit.Limiter // counts too, and keeps the queue of this process
 	warned  atomic.Int64   // Unix time
 }
 
@@ -97,9 +98,9 @@ func New(client redis.Scripter, opts *Options) (*Limiter, error) {
 	return &Limiter{opts: o, redis: client, process: process}, nil
 }
 
-// Charge implements [uia.Limiter]. It first asks the limiter of this process, which
-// knows some of the failures and in which those who have to wait are served in their
-// order, and then Redis, which knows all.
+// Charge implements [uia.Limiter]. It first asks the limiter of this process, which knows
+// some of the failures and serves waiting guesses in their order, and then Redis, which
+// knows all failures.
 func (l *Limiter) Charge(ctx context.Context, client netip.Addr) (settle func(failed bool), err error) {
 	settleHere, err := l.process.Charge(ctx, client)
 	if err != nil {
@@ -111,7 +112,7 @@ func (l *Limiter) Charge(ctx context.Context, client netip.Addr) (settle func(fa
 	case err == nil:
 	case ctx.Err() != nil:
 		settleHere(false)
-		l.settle(ctx, keys, refills, guess, false) // it may have been charged
+		l.settle(ctx, keys, refills, guess, false) // Redis may have charged it
 		return nil, ctx.Err()
 	case errors.Is(err, errAway) && l.opts.Alone:
 		return settleHere, nil
