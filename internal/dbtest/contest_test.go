@@ -363,7 +363,6 @@ func TestEveryOrderOfStatements(t *testing.T) {
 
 // recorded is a contest of linearModel's calls, with a history.
 type recorded struct {
-	name  string
 	begin []linearInput
 	sides [][]linearInput
 	s     *sqlstore.Store
