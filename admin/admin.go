@@ -27,26 +27,26 @@
 // and total=true, which adds the total. A from of digits counts tokens from the
 // beginning, as web interfaces do for other lists: up to 10,000.
 //
-// POST /new takes label, meta (a JSON object of at most 4 KiB for the homeserver;
-// see [register.Pin] for what register makes of it), style (random, readable or
-// words), and count: with it, that many tokens are made, all or none, and the answer
-// is a list of them. With completed a token comes from another homeserver, where so
-// many uses of it were spent: a record of Synapse's can be posted as it is.
+// POST /new takes label, meta (a JSON object of at most 4 KiB for the homeserver; see
+// [register.Pin] for what register makes of it), style (random, readable or words), and
+// count: with it, that many tokens are made, all or none, and the answer is a list of
+// them. completed is for a token that comes from another homeserver: it is how many uses
+// of it were spent there. A record of Synapse can be posted as it is.
 //
 // PUT takes label, meta and revoked too. Web interfaces send the whole record back as
 // it was when a form was opened, revoked included: a body that has members which
 // cannot be changed, such as pending, never makes a revoked token valid again. To do
 // that, send {"revoked":false} alone.
 //
-// GET /{token}/uses?deleted=true lists the uses of deleted tokens of this value.
-// DELETE /{token}/uses/{session} gives a held use back for others to take; one that an
-// account is being made from, or was, is not given back.
+// GET /{token}/uses?deleted=true lists the uses of deleted tokens of this value. DELETE
+// /{token}/uses/{session} gives a held use back for others to take. It does not give back
+// a use from which an account was made or is being made.
 //
 // # Tokens and paths
 //
 // A token called "new" is shown, changed and deleted like any other. One called "." or
-// ".." is not created here, since browsers and proxies resolve such paths, but can
-// be managed as %2E and %2E%2E by whoever can send that.
+// ".." is not created here, since browsers and proxies resolve such paths, but can be
+// managed as %2E and %2E%2E by tools that can send these.
 package admin
 
 import (
@@ -74,26 +74,25 @@ import (
 // Options.Path.
 const Path = "/_synapse/admin/v1/registration_tokens"
 
-// Handler serves the administration of the tokens in store, under any prefix: what
-// it goes by is what follows the first path element named registration_tokens. It
-// never redirects, but an http.ServeMux does unless it knows both forms of the path:
+// Handler serves the administration of the tokens in store, under any prefix: it reads
+// the part of the path that follows the first element named registration_tokens. It never
+// redirects, but an http.ServeMux does unless it knows both forms of the path:
 //
 //	h, err := admin.Handler(store, authorize, nil)
 //	...
 //	mux.Handle(admin.Path, h)
 //	mux.Handle(admin.Path+"/", h)
 //
-// authorize tells who is asking, which becomes the created_by of new tokens. It is
-// called for every request but a CORS preflight. If it returns an error nothing is
-// done: an *uia.Error is answered as it is (tools know 401 M_MISSING_TOKEN, 401
-// M_UNKNOWN_TOKEN and 403 M_FORBIDDEN), any other is logged and answered with 500.
+// authorize returns the name of the administrator, which becomes the created_by of new
+// tokens. It is called for every request but a CORS preflight. If it returns an error
+// nothing is done: an *uia.Error is answered as it is (tools know 401 M_MISSING_TOKEN,
+// 401 M_UNKNOWN_TOKEN and 403 M_FORBIDDEN), any other is logged and answered with 500.
 //
-// authorize must not go by what a browser sends along by itself, such as a cookie or
-// HTTP Basic authentication: any page that an administrator visits could then make
-// tokens in their name. An access token in the Authorization header is right. In case
-// authorize does not keep to that, a request which changes something, has no access
-// token there, and comes from a page of another origin is refused with 403
-// M_FORBIDDEN.
+// authorize must not trust what a browser sends by itself, such as a cookie or HTTP Basic
+// authentication: any page that an administrator visits could then make tokens in their
+// name. An access token in the Authorization header is right. In case authorize does so
+// anyway, a request which changes something, has no access token there, and comes from a
+// page of another origin is refused with 403 M_FORBIDDEN.
 //
 // The error says that store or authorize is nil, and which options are not what they have
 // to be.
@@ -160,7 +159,8 @@ type request struct {
 	now time.Time
 }
 
-// answer is an endpoint: what it returns is written as JSON, a png as it is.
+// answer is an endpoint. Its result is written as JSON, except that a png is written as
+// it is.
 type answer func(*request) (any, error)
 
 type png []byte
@@ -217,7 +217,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 	return endpoint(&request{Request: r, by: by, now: h.now(), names: names})
 }
 
-// writeError answers err, and logs what the client is not told.
+// writeError answers err, and logs the details that the client does not get.
 func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	uia.WriteError(w, r, h.log, fmt.Errorf("admin: %s: %w", r.Method, err))
 }
@@ -226,7 +226,7 @@ func invalid(message string) error {
 	return uia.NewError(http.StatusBadRequest, spec.InvalidParam(message))
 }
 
-// told maps what a store says to what the operator is told.
+// told turns an error of a store into the answer for the operator.
 func told(err error) error {
 	switch {
 	case errors.Is(err, uia.ErrNotFound):

@@ -74,7 +74,7 @@ func parseObject(raw []byte) (object, error) {
 		if err := dec.Decode(&value); err != nil {
 			return nil, err
 		}
-		// Decoders differ in which of two they take.
+		// Decoders differ in which of two equal names they take.
 		if _, twice := o[name.(string)]; twice {
 			return nil, errors.New("has two members of the same name")
 		}
@@ -128,8 +128,8 @@ func (o object) label() (string, error) {
 	return s, err
 }
 
-// isRecord reports whether the object is a whole record of ours, as web interfaces send
-// it back: it has members that nobody can set by it.
+// isRecord reports whether the object is a whole record of this API, as web interfaces
+// send it back: it has members that a PUT cannot set.
 func (o object) isRecord() bool {
 	return slices.ContainsFunc([]string{"pending", "completed", "created_ts", "created_by", "last_used_ts", "fingerprint", "valid"}, o.has)
 }

@@ -20,7 +20,7 @@ const (
 // draft is what POST /new asks for.
 type draft struct {
 	token uia.Token // all but the value
-	value string    // "" asks for one to be made up
+	value string    // "": draw one
 	batch bool      // count was given
 	count int
 	style func() string
@@ -70,7 +70,7 @@ func (h *handler) make(r *request, d draft) ([]uia.Token, error) {
 	return nil, invalid("There are not enough tokens of this length that do not exist yet")
 }
 
-// draw makes the values up, each another one; false if there are not so many.
+// draw makes up values that all differ; false if the style does not have that many.
 func (d draft) draw() ([]uia.Token, bool) {
 	tokens := make([]uia.Token, 0, d.count)
 	seen := make(map[string]bool, d.count)
@@ -137,7 +137,7 @@ func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
 	if d.value, err = body.text("token"); err != nil {
 		return d, err
 	}
-	d.value = strings.TrimSpace(d.value) // which comes with copying, and is nothing wherever a token is typed
+	d.value = strings.TrimSpace(d.value) // white space comes with copying, and is ignored wherever a token is typed
 	switch {
 	case !uia.ValidTokenValue(d.value):
 		return d, invalid(fmt.Sprintf("token must be 1 to %d of the characters A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength))

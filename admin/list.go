@@ -37,8 +37,8 @@ type listing struct {
 	uia.TokenQuery
 	name   string // what its pages have in common
 	offset int    // from, if it is a number
-	// follows says that the client knows of next_token: it has followed one, or asks
-	// for a label, which is ours.
+	// follows says that the client knows next_token: it has followed one, or it asks for
+	// a label, which only this API has.
 	follows bool
 }
 
@@ -100,8 +100,8 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 	return l, err
 }
 
-// read returns the page. Those who do not follow a next_token get what a few pages
-// of the store have to offer: their tools would take a short page for everything.
+// read returns the page. A client that does not follow a next_token gets what a few pages
+// of the store have together, because it would take a short page for the whole list.
 func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.TokenPage, err error) {
 	q, want, skip := l.TokenQuery, l.Limit, l.offset
 	parts := max(2, min(maxParts, 2*maxLimit/want))

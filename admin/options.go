@@ -14,10 +14,10 @@ type Options struct {
 	// Path is where the handler is mounted, as it sees it, such as "/admin/tokens".
 	// Empty means any path with an element registration_tokens in it, such as Path.
 	Path string
-	// CheckMeta says what is wrong with the meta of a token, for whoever makes it. Of a
-	// homeserver that registers with package register it is Registration.CheckMeta,
-	// which knows the homeserver's rules for usernames. Nil means that a pin has to be
-	// one ([register.ReadPin]).
+	// CheckMeta returns what is wrong with the meta of a token, for the administrator who
+	// makes it. A homeserver that registers with package register sets
+	// Registration.CheckMeta, which knows the homeserver's rules for usernames. Nil means
+	// that a pin has to be readable ([register.ReadPin]).
 	CheckMeta func(meta json.RawMessage) error
 	// InviteURL is a link that an operator can hand to somebody, with {token} where
 	// the token belongs: "https://chat.example.org/#/register?token={token}". Every
@@ -42,11 +42,12 @@ type Options struct {
 	// other characters than a token may, or a hyphen, are left out; at least 1024
 	// must remain. Nil answers 400 to that style.
 	Words []string
-	// Secrets seal next_token, so that it cannot be changed and a token's value does
-	// not show in it: those of uia.Config, say. Nil makes one up: a list that was begun
-	// at one process then ends there.
+	// Secrets seal next_token, so that it cannot be changed and a token's value does not
+	// show in it: those of uia.Config, for example. Nil makes one up; then the pages of a
+	// list must all be read from the same process.
 	Secrets uia.Secrets
-	// Observer is told who created, changed, revoked and deleted tokens. Nil for nobody.
+	// Observer is called with the events of tokens that are created, changed, revoked and
+	// deleted. Nil for none.
 	Observer func(context.Context, uia.Event)
 	// Logger gets what goes wrong. Nil discards it. It never sees a token.
 	Logger *slog.Logger

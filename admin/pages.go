@@ -21,7 +21,7 @@ const (
 	maxLimit     = 1000
 )
 
-// newPages returns what seals the tokens of pages. Nil secrets are made up.
+// newPages returns the pages that seal and open next_token. Nil secrets are made up.
 func newPages(secrets uia.Secrets) *keyring.Ring[cipher.AEAD] {
 	if secrets == nil {
 		secrets = uia.FixedSecrets([]byte(rand.Text() + rand.Text()))
@@ -75,7 +75,7 @@ func (h *handler) open(r *request, list, from string, cursor any) error {
 
 var errFrom = invalid("from must be the next_token of a page of the same list")
 
-// query is the query of a request, of which only what it is asked for matters.
+// query is the query of a request. Parameters that no method reads are ignored.
 type query struct{ url.Values }
 
 func queryOf(r *request) (query, error) {
@@ -100,8 +100,8 @@ func (q query) flag(name string) (*bool, error) {
 	return nil, invalid(name + " must be true or false")
 }
 
-// limit reads how many entries a page may have. A greater number than there can be
-// is no mistake: the page has as many as it can.
+// limit reads how many entries a page may have. A number above the maximum is no mistake:
+// the page then has the maximum.
 func (q query) limit() (int, error) {
 	if !q.Has("limit") {
 		return defaultLimit, nil

@@ -65,8 +65,8 @@ func (h *handler) invite(token string) string {
 	return strings.ReplaceAll(h.opts.InviteURL, "{token}", token)
 }
 
-// maxTime is the end of the year 9999. One token that expires later, and tools that
-// make a date of it fail on the whole list.
+// maxTime is the end of the year 9999. If one token expires later, tools that turn the
+// number into a date fail on the whole list.
 const maxTime = 253_402_300_799_999
 
 // milliseconds is null for the zero time.

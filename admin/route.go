@@ -22,11 +22,12 @@ func (m methods) allow() string {
 	return strings.Join(list, ", ")
 }
 
-// names are what a path names, "" for what it does not.
+// names are the token, the session and so on that a path names; "" for those that it does
+// not name.
 type names struct{ token, session string }
 
-// route finds the endpoints of a path, and what it names. It goes by the path as it
-// was sent, in which an encoded slash or dot is part of a name.
+// route finds the endpoints of a path, and the names in it. It reads the path as it was
+// sent, in which an encoded slash or dot is part of a name.
 func (h *handler) route(u *url.URL) (m methods, n names, err error) {
 	rest, ok := h.below(u.EscapedPath())
 	if !ok {

@@ -15,7 +15,7 @@ import (
 // find returns the token that the path names.
 func (h *handler) find(r *request) (uia.Token, error) {
 	if !uia.ValidTokenValue(r.token) {
-		return uia.Token{}, told(uia.ErrNotFound) // and never shown to a database: it may hold anything
+		return uia.Token{}, told(uia.ErrNotFound) // a database never sees such a value, which may contain anything
 	}
 	t, err := h.store.Token(r.Context(), r.token, r.now)
 	return t, told(err)
@@ -52,8 +52,8 @@ func (h *handler) remove(r *request) (any, error) {
 	return struct{}{}, nil
 }
 
-// update changes what the body names. Web interfaces send the whole record back,
-// with what the operator has not touched as they got it.
+// update changes the fields that the body names. Web interfaces send the whole record
+// back, in which the members that the operator has not changed are as they were.
 func (h *handler) update(r *request) (any, error) {
 	body, err := readObject(r.Request)
 	if err != nil {
@@ -85,11 +85,11 @@ func (h *handler) update(r *request) (any, error) {
 	return h.record(t, r.now), nil
 }
 
-// patchOf reads a PUT. A member that is absent leaves the token's as it is, and so
-// does one that says what is the case already: an expiry that has passed cannot be
-// set, but can be sent back. Null means any number, never, none; a null where it
-// could mean nothing is as good as absent. A whole record that is sent back is older
-// than the moment at which somebody revoked the token.
+// patchOf reads a PUT. A member that is absent leaves the token's as it is, and so does
+// one that has the value that the token has already: an expiry that has passed cannot be
+// set, but can be sent back. Null means any number of uses, no expiry, or no meta; for
+// other members null counts as absent. A whole record that is sent back is older than the
+// moment at which somebody revoked the token.
 func (h *handler) patchOf(body object, before uia.Token, now time.Time) (uia.TokenPatch, error) {
 	var p uia.TokenPatch
 	err := errors.Join(

@@ -73,10 +73,10 @@ func (h *handler) uses(r *request) (any, error) {
 
 // release gives back a use that is held.
 func (h *handler) release(r *request) (any, error) {
-	// As if by the last of all runs: a held use bears none that is higher, and a pinned
-	// one bears another.
+	// Release as the highest possible run: a held use cannot bear a higher one, and a
+	// pinned use bears another one and is refused.
 	err := uia.ErrNotHeld
-	if !strings.ContainsFunc(r.session, func(c rune) bool { return c <= ' ' || c > '~' }) { // else it is no key, and a database may refuse to look
+	if !strings.ContainsFunc(r.session, func(c rune) bool { return c <= ' ' || c > '~' }) { // otherwise it is no key, and a database may fail on it
 		err = h.store.Release(r.Context(), uia.Claim{Token: r.token, Session: r.session, Run: math.MaxInt64})
 	}
 	switch {

@@ -33,29 +33,27 @@ type Options struct {
 	// Title names the homeserver at the top of the page. Empty means
 	// "Matrix account".
 	Title string
-	// Template replaces the page. It is executed with a *[Page]. Styles and
-	// scripts that it has inline are allowed to be used if they are the same on
-	// every page; it cannot load any, nor images, and has no style attributes.
-	// Its page must contain <script>{{.Script}}</script> when .Done. Nil means the
-	// page of this package.
+	// Template replaces the page. It is executed with a *[Page]. Its inline styles and
+	// scripts work if they are the same on every page. It cannot load other styles,
+	// scripts or images, and style attributes do not work. Its page must contain
+	// <script>{{.Script}}</script> when .Done. Nil means the page of this package.
 	Template *template.Template
-	// Redirects lists where a completed page may lead a mobile client to that asks
-	// for it by the further query parameter redirect: absolute URLs, which are
-	// compared whole ("org.example.client://auth-done"). Any other value of the
+	// Redirects lists the absolute URLs to which a completed page may lead back a mobile
+	// client. The client asks for one by the further query parameter redirect, and the
+	// whole URL is compared ("org.example.client://auth-done"). Any other value of the
 	// parameter is ignored. Nil turns that off.
 	Redirects []string
 }
 
 // Handler is the page of the stages of one engine. It is an http.Handler.
 //
-// The session's ID is all that the page goes by. It reads no cookie and no other
-// credential that a browser would send along by itself, so that a page of another
-// origin that posts here achieves no more than its author could with a client of
-// their own: that is why the form carries no further secret against forged
-// requests. What an author with a session of theirs could want is that somebody
-// else passes a stage in it: the page therefore says what is being authorised,
-// cannot be framed, and a stage that knows its user compares them with the
-// session's Subject.
+// The page identifies a request by the session's ID alone. It reads no cookie and no
+// other credential that a browser would send along by itself, so that a page of another
+// origin that posts here achieves no more than its author could with a client of their
+// own: that is why the form carries no further secret against forged requests. An
+// attacker could want that somebody else passes a stage in a session of the attacker. The
+// page therefore says what is being authorised, cannot be framed, and a stage that knows
+// its user compares them with the session's Subject.
 type Handler struct {
 	engine *uia.Engine
 	pages  *pages
@@ -66,12 +64,12 @@ type Handler struct {
 // where the handler is mounted with [Path], and is otherwise read from a path that ends
 // in /auth/<type>/fallback/web.
 //
-// The answer is a page, and Matrix JSON where there is none: for a type that is not
-// registered or is no [uia.FallbackStage], for another path, and for another method.
-// Its status is 200 while the stage is asked for and when it is completed, 401 for
-// a failed attempt, 400 for a session that is missing, forged or expired and for a
-// form that cannot be read, 403 for a session that is finished or does not wait for
-// this stage, 413, 429 and 500 as elsewhere.
+// The answer is a page, or Matrix JSON where there is no page: for a type that is not
+// registered or is no [uia.FallbackStage], for another path, and for another method. Its
+// status is 200 while the stage is asked for and when it is completed, 401 for a failed
+// attempt, 400 for a session that is missing, forged or expired and for a form that
+// cannot be read, 403 for a session that is finished or does not wait for this stage,
+// 413, 429 and 500 as elsewhere.
 //
 // Attempts are charged to the engine's Limiter. opts may be nil; the error names
 // what is wrong with them.
@@ -136,7 +134,7 @@ func authType(r *http.Request) string {
 // page returns the page for a request. An error is to be shown in it, and then the
 // page may have no form.
 func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err error) {
-	query := r.URL.Query() // what cannot be read of it is not there
+	query := r.URL.Query() // a part that cannot be decoded counts as absent
 	id, err := h.sessionID(r, query)
 	if err != nil {
 		return page, err
@@ -204,7 +202,8 @@ func formOf(ctx context.Context, st uia.FallbackStage, s *uia.Session, state for
 	return shown, err
 }
 
-// named puts the stage's name in front of an error, which may be an answer all the same.
+// named puts the stage's name in front of an error, and keeps an error that is an answer
+// one.
 func named(st uia.Stage, err *error) {
 	if *err != nil {
 		*err = fmt.Errorf("stage %q: the fallback page: %w", st.Type(), *err)

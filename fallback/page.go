@@ -44,8 +44,8 @@ type Page struct {
 	// Action is what the session authorises, of uia.Operation.Describe. Empty where
 	// the session is not known.
 	Action string
-	// Error says why the attempt has failed, or if there is no Form, why the page
-	// is no use any more. Empty if nothing is wrong.
+	// Error says why the attempt has failed or, if there is no Form, why the page cannot
+	// be used any more. Empty if nothing is wrong.
 	Error string
 	Form  *form.Form // nil if there is nothing to ask
 	Done  bool       // the stage is completed
@@ -90,8 +90,8 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request, status int, page 
 	}
 }
 
-// Error is Page for a request that has failed: the page says what the client may be
-// told of err, and the rest is logged.
+// Error is Page for a request that has failed: the page shows what the client may see of
+// err, and the rest is logged.
 func (h *Handler) Error(w http.ResponseWriter, r *http.Request, err error, page Page) {
 	status, header, body := h.engine.Answer(r.Context(), err)
 	maps.Copy(w.Header(), header)
@@ -118,7 +118,7 @@ func (p *Page) done() {
 	p.Text = "You can close this window and go back to your app."
 }
 
-// explain makes the page say what went wrong: err, of which a client is told body.
+// explain makes the page say what went wrong; body is what a client gets for err.
 func (p *Page) explain(err error, body any) {
 	var wait time.Duration
 	switch told := body.(type) {

@@ -38,8 +38,9 @@ func newPages(o Options) (*pages, error) {
 			mistakes = append(mistakes, fmt.Errorf("fallback: Options.Redirects: %q is not an absolute URL to lead to", target))
 		}
 	}
-	// What a page contains when it is made of these is what its author wrote, and
-	// may be run. Whatever gets into a page later is not in the policy.
+	// The template is executed with these sample pages. Their scripts and styles were
+	// written by the author of the template, and may run. What gets into a page later is
+	// not in the policy.
 	sample := form.Form{Heading: "h", Text: "t", Submit: "s", Link: &form.Link{}, Fields: []form.Field{{Name: "n", Label: "l"}}}
 	finished := &Page{Redirect: "x:", Action: "a"}
 	finished.done()

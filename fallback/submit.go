@@ -11,7 +11,7 @@ import (
 	"github.com/matrix-uia/uia/internal/panics"
 )
 
-// submission is what has become of a submitted form.
+// submission is the result of a submitted form.
 type submission struct {
 	values  url.Values
 	extra   map[string]json.RawMessage // what the stage has returned to continue

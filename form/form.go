@@ -1,5 +1,5 @@
-// Package form describes what a page asks a user for, apart from how it looks: a stage
-// says it, and package fallback shows it.
+// Package form describes what a page asks a user for, and not how the page looks: a stage
+// makes the form, and package fallback shows it.
 package form
 
 import "encoding/json"
@@ -10,7 +10,7 @@ type Form struct {
 	Text    string // a sentence or two below the heading; may be empty
 	Fields  []Field
 	Link    *Link   // to continue elsewhere; nil for none
-	Widget  *Widget // of somebody else's making; nil for none
+	Widget  *Widget // an element filled by a script of a third party; nil for none
 	Submit  string  // what the button says; empty for no button
 	// Sources are added to the page's Content-Security-Policy: by directive
 	// ("script-src", "frame-src", "style-src", "connect-src", "img-src"), origins
@@ -41,7 +41,7 @@ type Field struct {
 type Link struct {
 	Text string
 	URL  string // only https, http and mailto are linked to
-	Lang string // the language of what it leads to; may be empty
+	Lang string // the language of the document that it leads to; may be empty
 }
 
 // Widget is an element that a script fills: how the providers of captchas work.

@@ -27,9 +27,9 @@ type AccountsOptions struct {
 	// been destroyed is settled without what it has kept.
 	Secrets uia.Secrets
 	// Asking is how many requests at once may ask the upstream whether a name is
-	// available, which every first request of a registration does. What is above that
-	// goes on without asking: whether the name is free is decided when the account is
-	// made. Zero means 16.
+	// available, which every first request of a registration does. Further requests go on
+	// without asking: whether the name is free is decided when the account is made. Zero
+	// means 16.
 	Asking int
 	// Logger gets what goes wrong. Nil discards it. It never sees a password or an
 	// access token.
@@ -88,8 +88,8 @@ func NewAccounts(o AccountsOptions) (*Accounts, error) {
 	return a, nil
 }
 
-// Available implements register.Accounts. An upstream that does not want to tell
-// keeps nobody from going on.
+// Available implements register.Accounts. If the upstream refuses to answer (429), the
+// registration goes on.
 func (a *Accounts) Available(ctx context.Context, localpart string) error {
 	select {
 	case a.asking <- struct{}{}:
@@ -106,8 +106,8 @@ func (a *Accounts) Available(ctx context.Context, localpart string) error {
 	return err
 }
 
-// unreachable is what a client is told when nothing was made because the upstream
-// does not answer, or not as it should.
+// unreachable is the answer for a client when nothing was made because the upstream does
+// not answer, or not as it should.
 func unreachable(cause error) error {
 	return &uia.Error{
 		Status: http.StatusServiceUnavailable, RetryAfter: retryAfter, Cause: cause,
@@ -115,7 +115,8 @@ func unreachable(cause error) error {
 	}
 }
 
-// retryAfter is when a client is to come back that cannot be told yet.
+// retryAfter is after how long a client should ask again whose registration is not
+// decided yet.
 const retryAfter = 5 * time.Second
 
 // maxPassword is the longest password, in bytes, that every upstream takes.

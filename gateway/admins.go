@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// defaultAdminTTL is Admins'.
+	// defaultAdminTTL is the default of Admins.TTL.
 	defaultAdminTTL = 10 * time.Second
 	// maxAdmins bounds how many access tokens are remembered.
 	maxAdmins = 1000
 )
 
-// Admins tells who may manage registration tokens: users of the upstream, by their
+// Admins decides who may manage registration tokens: users of the upstream, by their
 // access tokens. It is safe for concurrent use.
 type Admins struct {
 	// Client asks the upstream. Required.
@@ -139,7 +139,7 @@ func (a *Admins) ask(ctx context.Context, token string) (string, error) {
 	case err == nil && (a.Probe.Accept == nil || a.Probe.Accept(answer)):
 		return who.UserID, nil
 	case err == nil || refused(err):
-		return "", errNoAdmin // also where there is no such endpoint
+		return "", errNoAdmin // also if the upstream has no such endpoint
 	}
 	return "", fmt.Errorf("gateway: asking the upstream for its administrators: %w", err)
 }

@@ -31,7 +31,7 @@ func (h *Handler) appService(w http.ResponseWriter, r *http.Request) {
 		h.engine.WriteError(w, r, uia.NewError(http.StatusUnauthorized, spec.MissingToken("Missing access token")))
 		return
 	}
-	body, err := io.ReadAll(r.Body) // it has been read and put back
+	body, err := io.ReadAll(r.Body) // package register has made it readable again
 	var sent map[string]json.RawMessage
 	if err != nil || json.Unmarshal(body, &sent) != nil {
 		h.engine.WriteError(w, r, uia.NewError(http.StatusBadRequest, spec.NotJSON("The request body is not JSON.")))

@@ -168,7 +168,7 @@ func code(err error) spec.MatrixErrorCode {
 	return ""
 }
 
-// told are the refusals that a client is told in the upstream's own words.
+// told are the refusals that a client gets in the words of the upstream.
 var told = map[spec.MatrixErrorCode]bool{
 	spec.ErrorUserInUse: true, spec.ErrorInvalidUsername: true, spec.ErrorExclusive: true, spec.ErrorWeakPassword: true,
 	"M_PASSWORD_TOO_SHORT": true, "M_PASSWORD_NO_DIGIT": true, "M_PASSWORD_NO_UPPERCASE": true,
@@ -202,7 +202,7 @@ func nameRefusal(err error) error {
 	return refusal(err)
 }
 
-// busy is what a client is told of a limit of the upstream.
+// busy is the answer for a client when a limit of the upstream is reached.
 func busy(e *answerError) error {
 	wait := time.Duration(e.RetryAfter) * time.Millisecond
 	return &uia.Error{
@@ -213,7 +213,7 @@ func busy(e *answerError) error {
 	}
 }
 
-// unavailable is what a client is told when the upstream is at fault.
+// unavailable is the answer for a client when the upstream is at fault.
 func unavailable(message string, cause error) error {
 	return &uia.Error{Status: http.StatusBadGateway, MatrixError: spec.Unknown(message), Cause: cause}
 }

@@ -28,8 +28,8 @@ const cleanupTime = 10 * time.Second
 
 var errGivenUp = uia.NewError(http.StatusForbidden, spec.Forbidden("This registration has been given up. Please start again."))
 
-// Create implements register.Accounts. An error that says that the account was not
-// made says so of every earlier call with this key too.
+// Create implements register.Accounts. If the error says that the account was not made,
+// then no earlier call with this key has made it either.
 func (a *Accounts) Create(ctx context.Context, acc register.Account) (register.Created, error) {
 	order, err := a.order(acc)
 	if err != nil {
@@ -52,8 +52,8 @@ func (a *Accounts) Create(ctx context.Context, acc register.Account) (register.C
 func (m *making) take(ctx context.Context, want Claim) (err error) {
 	m.claim, err = m.claims.Reserve(ctx, want, m.now())
 	if err == nil && m.claim.State == Sent && !m.sameAsSent(ctx) {
-		// This run must not go on with what another name or password began: that is
-		// settled first.
+		// An earlier run has asked for an account with another name or password. Settle
+		// that first, and do not go on with it.
 		if m.claim, err = m.decide(ctx, m.claim, Free); err != nil {
 			return undecided(err)
 		}
@@ -139,11 +139,11 @@ func (m *making) first(ctx context.Context) error {
 	return m.refuse(ctx, err)
 }
 
-// again makes the account of a claim for which it was asked already, with the same
-// name and password, and nobody knows with what end. Whoever can log in with this
-// password may have the account, whoever made it. If nobody can, it is made again:
-// should the earlier request be under way still, one of the two gets the name, and
-// with it this password.
+// again makes an account that an earlier run has asked for with the same name and
+// password, where it is not known whether the upstream made it. If a login with this
+// password succeeds, the account is there and the client gets it. Otherwise again asks
+// for it once more: if the earlier request is still under way, one of the two gets the
+// name, and the account has this password either way.
 func (m *making) again(ctx context.Context) error {
 	var err error
 	if m.login, err = m.upstream.Login(ctx, m.order); errors.Is(err, ErrWrongPassword) {

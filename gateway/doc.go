@@ -47,24 +47,22 @@
 //
 // # What is promised
 //
-// A token makes no more accounts than it allows, and a use is not lost, whenever
-// either process or the connection between them fails: before the request that
-// makes an account is sent, the claim says so, and what came of it is found out
-// later. A client that comes back gets its account with the password that it chose,
-// and a device of its own. A client that does not come back is settled by
-// Recover: with a PrivateRegistration the upstream's session is finished with the
-// parameters that it has; with a SharedSecret the upstream is asked whether the
-// account is there.
+// A token makes no more accounts than it allows, and a use is not lost, whenever either
+// process or the connection between them fails: the claim says so before the request that
+// makes an account is sent, and whether the account was made is found out later. A client
+// that comes back gets its account with the password that it chose, and a device of its
+// own. A client that does not come back is settled by Recover: with a PrivateRegistration
+// the upstream's session is finished with the parameters that it has; with a SharedSecret
+// the upstream is asked whether the account is there.
 //
 // # Where the promise ends
 //
-// One account per key, no use lost. But a use can be booked to an account that
-// somebody made at the upstream by another way, under the same name, within the
-// seconds of a crash: the upstream tells that the name is taken, and not by whom.
-// (With a PrivateRegistration at Synapse it does; see Repeats.) And with a
-// SharedSecret an upstream that sits on a request for longer than
-// SharedSecret.Fence can make an account whose use was given back by then;
-// [Accounts.Sweep] looks for such accounts and reports them.
+// One account per key, no use lost. But a use can be recorded for an account that
+// somebody made at the upstream in another way, under the same name, within the seconds
+// of a crash: the upstream says that the name is taken, but not by whom. (Synapse with a
+// PrivateRegistration says it; see Repeats.) And with a SharedSecret an upstream that
+// takes longer than SharedSecret.Fence for a request can make an account after its use
+// was given back; [Accounts.Sweep] looks for such accounts and reports them.
 //
 // Nobody can be given the access token of a login whose answer was lost: another
 // login is made. The lost one is a device of the account until its user removes it,
@@ -80,7 +78,7 @@
 // # The upstream's limits
 //
 // To the upstream all registrations come from one address, unless it believes the
-// X-Forwarded-For that it is sent (Synapse: x_forwarded: true): otherwise its limits
-// for one address are soon those of everybody. A client is told of such a limit with
-// the time to wait, and its session goes on.
+// X-Forwarded-For that it is sent (Synapse: x_forwarded: true): otherwise its limits for
+// one address are soon those of everybody. A client that meets such a limit gets the time
+// to wait, and its session goes on.
 package gateway

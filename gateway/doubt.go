@@ -10,8 +10,9 @@ import (
 	"github.com/matrix-uia/uia/register"
 )
 
-// undecided says that the account may have been made, or may be yet. The client is
-// told to come back, and what it is told of a limit of the upstream.
+// undecided says that the account may have been made, or may still be made. The answer
+// asks the client to come back later; if a limit of the upstream is the reason, the
+// answer says so.
 func undecided(err error) error {
 	if e, ok := errors.AsType[*uia.Error](err); ok && e.Status == http.StatusTooManyRequests {
 		return uia.Undecided(e)

@@ -25,7 +25,7 @@ func (a loginAnswer) login() *Login {
 	}
 }
 
-// deviceParams adds to a request what it says of the device to be logged in.
+// deviceParams adds to a request the parameters of the device to be logged in.
 func (o Order) deviceParams(body map[string]any) map[string]any {
 	if o.DeviceID == "" {
 		return body

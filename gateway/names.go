@@ -20,8 +20,8 @@ type recentNames struct {
 	until map[string]time.Time
 }
 
-// ask returns nil if the name was free a moment ago, and otherwise what the upstream
-// says.
+// ask returns nil if the name was free a moment ago, and otherwise the answer of the
+// upstream.
 func (n *recentNames) ask(name string, upstream func() error) error {
 	n.mu.Lock()
 	until, known := n.until[name]

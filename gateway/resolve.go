@@ -28,8 +28,8 @@ func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error)
 	return uia.Outcome{}, nil
 }
 
-// decide asks the upstream what became of a claim that is Sent, and saves it: as Made,
-// or in the given state if nothing did.
+// decide asks the upstream whether a claim that is Sent has made its account. It saves
+// the claim as Made or, if nothing was made, in the given state.
 func (a *Accounts) decide(ctx context.Context, claim Claim, otherwise State) (Claim, error) {
 	was, err := a.sealer.open(ctx, a.now(), claim)
 	if err != nil && !errors.Is(err, errSealed) {

@@ -31,8 +31,8 @@ const (
 )
 
 // route finds out who serves a path, which is decoded. Upstreams differ in which
-// spellings of a path they understand: whatever could be registration is not passed
-// on, however it is spelled.
+// spellings of a path they understand: a path that an upstream could read as registration
+// is not passed on, however it is spelled.
 func route(p string) destination {
 	p = path.Clean("/" + p)
 	elements := strings.Split(p[1:], "/")

@@ -41,7 +41,7 @@ func newSealer(secrets uia.Secrets) sealer {
 	})}
 }
 
-// seal binds what is kept to its claim, so that it can be moved to no other.
+// seal binds the kept data to its claim, so that it does not open in another one.
 func (s sealer) seal(ctx context.Context, now time.Time, key string, content kept) ([]byte, error) {
 	keys, err := s.ring.Keys(ctx, now)
 	if err != nil {
@@ -71,9 +71,9 @@ func (s sealer) open(ctx context.Context, now time.Time, c Claim) (kept, error) 
 	return content, errSealed
 }
 
-// proof is a MAC of the password. Its key is the session's ID, which no database has:
-// whoever reads the claims, and knows the secrets, can try no passwords against it. It
-// is nil without a session.
+// proof is a MAC of the password. Its key is the session's ID, which no database has: an
+// attacker who has the claims and the secrets cannot try passwords against it. It is nil
+// without a session.
 func proof(session, password string) []byte {
 	if session == "" {
 		return nil

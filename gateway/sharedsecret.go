@@ -16,7 +16,7 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// defaultFence is SharedSecret's.
+// defaultFence is the default of SharedSecret.Fence.
 const defaultFence = 5 * time.Minute
 
 // SharedSecret is the [Upstream] that makes accounts by the shared secret of the
@@ -28,9 +28,9 @@ type SharedSecret struct {
 	ServerName string
 	// Secret is the upstream's registration_shared_secret. Required.
 	Secret string
-	// Fence is how long the upstream may sit on a request that makes an account,
-	// whatever became of the connection. Until then Settle does not say "no", and the
-	// use of the token stays in doubt. Zero means 5 minutes.
+	// Fence is how long the upstream may take to carry out a request that makes an
+	// account, even after the connection was lost. Until then Settle does not say "no",
+	// and the use of the token stays in doubt. Zero means 5 minutes.
 	Fence time.Duration
 
 	names recentNames
@@ -120,11 +120,12 @@ func (s *SharedSecret) Settle(ctx context.Context, p Pending) (bool, error) {
 	return made, err
 }
 
-// errStillAtIt says that an account is not there, but may be soon.
+// errStillAtIt says that there is no account yet, but that the upstream may still be
+// making it.
 var errStillAtIt = errors.New("gateway: the upstream has no such account yet, but may still be at it")
 
-// taken reports whether there is an account of this name. Whatever the upstream
-// says of the name but that it is free or taken is no answer to that.
+// taken reports whether there is an account of this name. If the upstream says anything
+// else than that the name is free or taken, taken returns an error.
 func (s *SharedSecret) taken(ctx context.Context, localpart string) (bool, error) {
 	err := s.available(ctx, localpart)
 	switch {
@@ -138,8 +139,8 @@ func (s *SharedSecret) taken(ctx context.Context, localpart string) (bool, error
 	return false, err
 }
 
-// Check looks at what [Client.Check] does, and whether the secret is right. It makes
-// no account: the name that it sends is none.
+// Check looks at what [Client.Check] does, and whether the secret is right. It makes no
+// account, because the name that it sends is not a valid one.
 func (s *SharedSecret) Check(ctx context.Context) []Finding {
 	out := s.Client.check(ctx, false)
 	// The upstream looks at the name behind the MAC, and there can be no such name.

@@ -11,8 +11,8 @@ const (
 	// abandoned is how long a claim is left to Recover, which decides those for which a
 	// token was used, before Sweep decides it.
 	abandoned = time.Hour
-	// forgotten is how long a claim of which nothing became is kept: longer than any
-	// session lasts.
+	// forgotten is how long a claim that made no account is kept: longer than any session
+	// lasts.
 	forgotten = 48 * time.Hour
 	// sweepBatch bounds how many claims one Sweep looks at of each kind.
 	sweepBatch = 1000
@@ -38,13 +38,13 @@ func (a *Accounts) Maintain(ctx context.Context) {
 }
 
 // Sweep does what has to be done now and then, in one gateway or in all of them: it
-// settles registrations that nobody has come back to and that used no token, so that
-// no name stays blocked, and forgets those of which nothing became, two days later.
-// Before that it looks whether an account has appeared after its registration was
-// given up (see the package's documentation), and logs an error if one has.
+// settles registrations that nobody has come back to and that used no token, so that no
+// name stays blocked, and forgets claims that made no account, two days later. Before
+// that it looks whether an account has appeared after its registration was given up (see
+// the package's documentation), and logs an error if one has.
 //
-// It returns how many claims it has decided or forgotten. Its work is bounded; what it
-// leaves, the next call finds. The error joins what could not be done.
+// It returns how many claims it has decided or forgotten. One call does a bounded amount
+// of work; the next call finds the rest. The error joins what could not be done.
 func (a *Accounts) Sweep(ctx context.Context) (int, error) {
 	var failures []error
 	n := 0
@@ -73,8 +73,8 @@ func (a *Accounts) Sweep(ctx context.Context) (int, error) {
 	return n, errors.Join(failures...)
 }
 
-// forget deletes a claim of which nothing became. If a request was sent for it, this
-// is the time to see whether the upstream has made the account after all.
+// forget deletes a claim that made no account. If a request was sent for it, forget first
+// checks whether the upstream has made the account after all.
 func (a *Accounts) forget(ctx context.Context, c Claim) error {
 	if c.State == Buried && c.Sealed != nil {
 		err := a.upstream.Available(ctx, c.Localpart)

@@ -10,16 +10,15 @@ import (
 // Upstream makes accounts at the homeserver behind the gateway. It is safe for
 // concurrent use.
 //
-// An *uia.Error that a method returns is what the client is told.
+// If a method returns an *uia.Error, the client gets it.
 type Upstream interface {
 	// Available returns nil if an account with this localpart could be made, and
 	// otherwise an *uia.Error, as register.Accounts has it. One of status 429 says that
 	// the upstream did not want to tell.
 	Available(ctx context.Context, localpart string) error
 
-	// Begin prepares to make the account. Whatever it returns, nothing has been made,
-	// and nothing will be unless Make is called. What it returns is kept, sealed, for
-	// Make and Settle.
+	// Begin prepares to make the account. Begin itself makes nothing, even if it fails:
+	// an account is made only by Make. Its result is kept, sealed, for Make and Settle.
 	Begin(ctx context.Context, o Order) (resume string, err error)
 
 	// Make makes the account, and returns the login if the upstream has logged
@@ -35,9 +34,9 @@ type Upstream interface {
 	// there is no account of that name and password.
 	Login(ctx context.Context, o Order) (*Login, error)
 
-	// Settle tells whether an account was made by a Make of which nobody knows the
-	// end, without knowing its password. It may make the account now. "No" means that
-	// none was made and none will be; while the upstream may still be at it, Settle
+	// Settle finds out whether an account was made by a Make whose result is not known.
+	// It does not know the password. It may make the account now. "No" means that none
+	// was made and none will be; while the upstream may still be making it, Settle
 	// returns an error.
 	Settle(ctx context.Context, p Pending) (made bool, err error)
 }
@@ -62,14 +61,14 @@ type Order struct {
 	// RefreshToken says that the client supports refresh tokens.
 	RefreshToken bool
 	// Client is the address of who asks for the account, the zero Addr if it is not
-	// known. The upstream is told in X-Forwarded-For.
+	// known. The upstream gets it in X-Forwarded-For.
 	Client netip.Addr
 }
 
 // Pending is an account of which it is not known whether it was made.
 type Pending struct {
 	Localpart string
-	// Resume is what Begin returned; "" if that cannot be read any more.
+	// Resume is what Begin returned; "" if it can no longer be opened.
 	Resume string
 	// Since is when Make was called, or a little earlier.
 	Since time.Time

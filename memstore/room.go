@@ -51,9 +51,10 @@ func (s *Store) roomForRecord(t *token, now time.Time) error {
 	return uia.ErrFull
 }
 
-// lapsedFor returns the lapsed hold to delete so that t, which has mine uses, gets room:
-// of all holds the one that lapsed first, if its token has more uses than t, and
-// otherwise the one of t that lapsed first; nil if there is none.
+// lapsedFor returns the lapsed hold to delete so that t, which has mine uses or records,
+// gets room: the one of t that lapsed first or, if t has none, of all holds the one that
+// lapsed first, provided that its token has more uses or records than mine. It returns
+// nil if there is none.
 func (s *Store) lapsedFor(t *token, mine int, now time.Time) *use {
 	if t != nil && t.lapsed(now) > 0 {
 		return t.held[0]

@@ -22,10 +22,10 @@
 // implements [uia.Grouper] or [uia.TxStore] is tested as such without being asked.
 // [Benchmark] measures what a homeserver does most.
 //
-// The kit asserts nothing that the documentation leaves open. In particular a
-// page may be followed by an empty one, JSON may come back in another spelling,
-// and an error may be wrapped. It is itself tested with broken stores: for each
-// case there is one that fails it, and for each of them a case that notices.
+// The kit asserts nothing that the documentation leaves open. In particular a page may be
+// followed by an empty one, JSON may come back in another spelling, and an error may be
+// wrapped. It is itself tested with broken stores: for each case there is one that fails
+// it, and for each of them a case that notices.
 package storetest
 
 import (

@@ -244,9 +244,9 @@ type owner struct {
 	runs    *atomic.Int64
 }
 
-// register goes on until the session has its account (it returns the user if it
-// was this owner that made it) or the token has no use left for it. On its way
-// it gives up and starts anew at random.
+// register goes on until the session has its account (it returns the user if it was this
+// owner that made it) or the token has no use left for it. Now and then, at random, it
+// gives up and starts anew.
 func (o *owner) register(ctx context.Context) (user string, err error) {
 	for range 2000 {
 		switch err := o.reserve(ctx); {
@@ -263,7 +263,7 @@ func (o *owner) register(ctx context.Context) (user string, err error) {
 	return "", errors.New("no end after 2000 tries")
 }
 
-// reserve holds a use, and sees to it that no more are held than there are.
+// reserve holds a use, and checks that no more uses are held than the token allows.
 func (o *owner) reserve(ctx context.Context) error {
 	if err := o.k.Reserve(ctx, uia.Hold{Token: "t", Session: o.session, Until: o.now.Add(10 * minute)}, o.now); err != nil {
 		return err
@@ -321,7 +321,7 @@ func (o *owner) expected(err error) bool {
 	return err == nil || errors.Is(err, uia.ErrNotHeld) || !o.alone && errors.Is(err, uia.ErrSpent)
 }
 
-// gosched gives others the chance to come between a check and an act.
+// gosched lets other goroutines run between a check and the write that depends on it.
 func gosched() {
 	for range 10 {
 		runtime.Gosched()

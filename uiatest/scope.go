@@ -42,8 +42,8 @@ type exchange struct {
 // maxExchanges is how many exchanges of a case are kept.
 const maxExchanges = 64
 
-// add keeps an exchange. Of those that are too many the last one is kept: it is the
-// one that decides.
+// add keeps an exchange. When there are too many, only the latest of the further ones is
+// kept, because a failure is about the latest.
 func (x *exchange) add(e Exchange, a *answer) (at int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// secrets are what no report may contain, and what stands there instead. A report is
-// sent to others, and the accounts of a run stay on the homeserver.
+// secrets are the strings that no report may contain, with their replacements. Reports
+// are sent to others, and the accounts of a run stay on the homeserver.
 type secrets map[string]string
 
 // secrets returns those of the operator, and those that a case came to know.

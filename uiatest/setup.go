@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// SetupError is what whoever runs the cases has to mend before anything can be
-// measured.
+// SetupError is a mistake in the description of the homeserver, which has to be corrected
+// before anything can be measured.
 type SetupError struct {
 	// Field is the field of [Server] that is not as it has to be, such as "AdminToken".
 	Field string
-	// Problem says what is wrong, and how to mend it.
+	// Problem says what is wrong, and how to correct it.
 	Problem string
 }
 

@@ -1,8 +1,8 @@
-// Package canonical brings JSON objects into one canonical form: sorted members, no
-// white space, one way to escape a string, numbers as they were written. Two
-// objects that mean the same then have the same bytes, whatever a client does
-// between its requests, and nobody behind this package meets a duplicate member,
-// invalid UTF-8 or half a surrogate pair, which JSON decoders read differently.
+// Package canonical brings JSON objects into one canonical form: sorted members, no white
+// space, one way to escape a string, numbers as they were written. Two objects that mean
+// the same then have the same bytes, whatever a client does between its requests, and
+// code that uses this package never sees a duplicate member, invalid UTF-8 or half a
+// surrogate pair, which JSON decoders read differently.
 package canonical
 
 import (
@@ -14,8 +14,8 @@ import (
 const maxDepth = 64
 
 // maxMembers bounds how many members all objects of a body have together. Sorting
-// thousands of them costs a hundred times what an ordinary body does, and whoever
-// sends it has proved nothing yet.
+// thousands of them costs a hundred times as much as an ordinary body, and a client that
+// sends them has proved nothing yet.
 const maxMembers = 256
 
 // Why [Object] refuses.

@@ -14,7 +14,7 @@ func (l *List) Addf(format string, args ...any) {
 	*l = append(*l, fmt.Errorf(format, args...))
 }
 
-// Add adds err with where it was found in front; see [In]. Nil adds nothing.
+// Add adds err with where it was found in front; see [In]. A nil error adds nothing.
 func (l *List) Add(where string, err error) {
 	if err != nil {
 		*l = append(*l, In(where, err))

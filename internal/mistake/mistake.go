@@ -7,7 +7,7 @@ import (
 )
 
 // In puts where it was found in front of err, or in front of each of the errors that it
-// joins: every line then says whose mistake it is. Nil stays nil.
+// joins: every line then says where the mistake is. A nil error stays nil.
 func In(where string, err error) error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {

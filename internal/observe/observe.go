@@ -1,4 +1,4 @@
-// Package observe calls the observers of a host, which must not do any harm.
+// Package observe calls the observers of a host so that a mistake in one does no harm.
 package observe
 
 import (
@@ -6,9 +6,9 @@ import (
 	"log/slog"
 )
 
-// Safely returns an observer that passes events on, and logs a panic instead of
-// passing it back: what has happened must not look undone because it could not be
-// counted. A nil observe ignores every event.
+// Safely returns an observer that passes events on, and logs a panic instead of passing
+// it back: the caller must not fail because an event could not be counted. A nil observe
+// ignores every event.
 func Safely[E any](observe func(context.Context, E), log *slog.Logger) func(context.Context, E) {
 	if observe == nil {
 		return func(context.Context, E) {}

@@ -7,8 +7,9 @@ import (
 	"runtime/debug"
 )
 
-// ToError makes an error of a panic, with the stack in it: for logs. It is to be deferred
-// itself. A handler that aborts its request (http.ErrAbortHandler) does.
+// ToError makes an error of a panic, with the stack in it: for logs. Defer it directly,
+// not from another deferred function. A panic with http.ErrAbortHandler goes on, so that
+// a handler can still abort its request.
 func ToError(err *error) {
 	switch p := recover(); p {
 	case nil:

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// block is what plaintexts are padded to: the length of a password must not show in the
-// length of what is sealed.
+// block is the multiple to which plaintexts are padded: the length of a password must not
+// show in the length of what is sealed.
 const block = 64
 
 // Keys is what is derived from one secret. It is safe for concurrent use.
@@ -56,10 +56,10 @@ func (k *Keys) MAC(key string, message []byte) []byte {
 	return h.Sum(nil)
 }
 
-// Seal seals plain for the session with this ID. [Keys.Open] opens it for the same
-// ID and the same binding only, which says where the result is kept: whoever can
-// write to the database must not be able to put one sealed value in the place of
-// another. The memory of plain is used up.
+// Seal seals plain for the session with this ID. [Keys.Open] opens the result for the
+// same ID and the same binding only. The binding says where the result is kept, so that
+// an attacker who can write to the database cannot put one sealed value in the place of
+// another. Seal overwrites the memory of plain.
 func (k *Keys) Seal(id string, plain, binding []byte) []byte {
 	nonce := make([]byte, chacha20poly1305.NonceSizeX, chacha20poly1305.NonceSizeX+len(plain)+block+chacha20poly1305.Overhead)
 	_, _ = rand.Read(nonce) // never fails

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// MaxID bounds what is opened at all. [Keys.SealTicket] may return a longer one.
+	// MaxID is the length of the longest ID that is opened. [Keys.SealTicket] may return
+	// a longer one.
 	MaxID = 8192
 
 	formatVersion = 1

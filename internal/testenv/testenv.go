@@ -1,6 +1,6 @@
 // Package testenv is for tests that need more of their machine than Go: servers,
-// browsers, clients. It decides what becomes of a test whose needs are not met, and
-// runs programs that do not outlive the test.
+// browsers, clients. It decides whether a test whose needs are not met is skipped or
+// fails, and runs programs that do not outlive the test.
 package testenv
 
 import (

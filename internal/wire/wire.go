@@ -1,5 +1,5 @@
-// Package wire is what the handlers of this module share of HTTP and of the
-// Client-Server API, and a homeserver has of its own.
+// Package wire has the parts of HTTP and of the Client-Server API that the handlers of
+// this module share. It is internal because a homeserver has its own.
 package wire
 
 import (
