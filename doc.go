@@ -77,7 +77,8 @@
 //     no database write, and no memory that outlives it but a bounded entry of the
 //     [Limiter], and the latest parameters of a bounded number of sessions. A stage
 //     that everybody passes proves nothing: flows that can begin with one ([FreeStage]:
-//     m.login.dummy, terms) cost a write for each session, and New warns of them. A stage that sends mail costs what its own limiter allows.
+//     m.login.dummy, terms) cost a write for each session, and New warns of them. A
+//     stage that sends mail costs what its own limiter allows.
 //  5. The database holds nothing that can be replayed, the registration tokens
 //     themselves excepted, since an administrator must be able to read them.
 //     Session IDs are not stored; parameters (passwords) and responses (access

@@ -240,8 +240,8 @@ func openRecord(k *seal.Keys, id string, r Record) (*recordData, error) {
 	return data, nil
 }
 
-// recordBinding is what the sealed data of a record is bound to. Revision and state
-// are part of it, so that whoever can write to the database cannot put an old
+// recordBinding is what the sealed data of a record is bound to. Revision and state are
+// part of it, so that an attacker who can write to the database cannot put an old
 // revision in the place of a new one.
 func recordBinding(r *Record, revision int64) []byte {
 	out := binary.AppendUvarint(nil, uint64(len(r.Key)))

@@ -11,8 +11,8 @@ import (
 
 // Finding is something about the upstream that its operator should know.
 type Finding struct {
-	// Severe says that an account can be had without a token of the gateway's, or that
-	// none can be had with one.
+	// Severe says that somebody can get an account without a token of the gateway, or
+	// that nobody can get one with a token.
 	Severe bool
 	// Text is one line of plain English.
 	Text string

@@ -122,9 +122,9 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 	return reg.Accounts.Available(ctx, name)
 }
 
-// chooseName returns the name of the account to be made, which the client has
-// typed, to which its token is pinned, or which is made up. A typed name has been
-// checked on the way here, and Create sees to it that it is unique.
+// chooseName returns the name of the account to be made, which the client has typed, to
+// which its token is pinned, or which is made up. A typed name has been checked on the
+// way here, and Create makes sure that it is unique.
 func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p params) (string, error) {
 	name, err := pinned(s, p.Username)
 	switch {

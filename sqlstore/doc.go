@@ -98,12 +98,11 @@
 //
 // # Safety
 //
-// The use of a token is taken by writing the token's row first, with a condition
-// that fails when none is left: whoever else wants one waits for that row, and
-// the condition is evaluated again on what the one before has left. The column
-// taken counts the token's rows in uia_uses, and the uses of it that were spent
-// elsewhere before it was created here, and held those that are held; every
-// statement that adds or deletes one, or pins a held one, does both in one
-// transaction. The reason for which each statement is safe
-// stands beside it.
+// The use of a token is taken by writing the token's row first, with a condition that
+// fails when none is left: every other call that wants a use waits for that row, and the
+// condition is evaluated again on what the one before has left. The column taken counts
+// the token's rows in uia_uses, and the uses of it that were spent elsewhere before it
+// was created here, and held those that are held; every statement that adds or deletes
+// one, or pins a held one, does both in one transaction. The reason for which each
+// statement is safe stands beside it.
 package sqlstore

@@ -86,10 +86,10 @@ func (c conn) settle(ctx context.Context, h uia.Hold, row tokenRow, own sql.Null
 }
 
 // takeToken keeps a token from making too many accounts. The token's row is written
-// first, and only if a use is free: whoever else wants one queues at this row, and its
-// condition is evaluated again on what the one before left behind. Counting the uses
-// instead over-spends on PostgreSQL, where a count does not see what another has not yet
-// committed (4 to 8 of 16 clients got a use of a token that allows 3).
+// first, and only if a use is free: every other call that wants a use queues at this row,
+// and its condition is evaluated again on what the one before left behind. Counting the
+// uses instead over-spends on PostgreSQL, where a count does not see what another has not
+// yet committed (4 to 8 of 16 clients got a use of a token that allows 3).
 //
 // A session has at most one use of a token: it is in the primary key.
 var takeToken = takeTokenAt(1)

@@ -125,7 +125,7 @@ func (p Policy) mistakes(i int) (out []error) {
 // Type returns TermsType.
 func (*TermsStage) Type() string { return TermsType }
 
-// Free implements uia.FreeStage: whoever says that they accept passes.
+// Free implements uia.FreeStage: a client passes by saying that its user accepts.
 func (*TermsStage) Free() {}
 
 // Opening remembers the versions that are current when a session is opened.

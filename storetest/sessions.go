@@ -136,7 +136,7 @@ var sessionCases = []promise{{
 		k.sweep(4*minute, 2, 1)
 		k.sweep(4*minute, 2, 0)
 		k.load("k4", 4*minute)
-		// One that was swept is gone, also for whoever still has it.
+		// A record that was swept is gone, also for a request that has loaded it before.
 		k.conflict(uia.Record{Key: "k0", Revision: 1, State: uia.Open, Expires: at(hour)}, 0)
 		k.same("revision", k.save(uia.Record{Key: "k0", State: uia.Open, Expires: at(hour)}, 0).Revision, 1)
 	},

@@ -59,7 +59,7 @@ type config struct {
 
 func parseFlags(args []string, stdout io.Writer) (c config, err error) {
 	fs := flag.NewFlagSet("uiacheck", flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // what is wrong is told in one line
+	fs.SetOutput(io.Discard) // an error is printed in one line
 	fs.StringVar(&c.server.URL, "url", "", "the homeserver's `address`, such as http://127.0.0.1:8008")
 	fs.StringVar(&c.server.AdminToken, "admin-token", "", "an administrator's access `token`, to make registration tokens with (default $UIACHECK_ADMIN_TOKEN)")
 	tokens := fs.String("tokens", "", "unused registration tokens of one use each, `a,b,c`, where there is no administration")
@@ -185,7 +185,7 @@ var flags = map[string]string{
 	"AdminToken": "-admin-token", "Tokens": "-tokens", "Password": "-password", "Closed": "-closed", "Lacks": "-lacks", "Flows": "registration",
 }
 
-// oneLine is an error as whoever ran the command can act upon it.
+// oneLine returns an error in words that help the user of the command to correct it.
 func oneLine(err error) string {
 	text := strings.TrimPrefix(err.Error(), "uiatest: ")
 	if setup, ok := errors.AsType[*uiatest.SetupError](err); ok {

@@ -124,7 +124,7 @@ func (r *result) Ended() string {
 func (r *result) Duration() string { return r.Took.Round(100 * time.Millisecond).String() }
 
 // writeText writes a summary, every failure with what it stands on, why cases do not
-// apply, and the summary again, for whoever sees only the end.
+// apply, and the summary again, for readers who see only the end.
 func writeText(w io.Writer, r *result) error {
 	out := &strings.Builder{}
 	r.writeSummary(out)

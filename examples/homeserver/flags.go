@@ -50,7 +50,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 func readFlags(args []string, stderr io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("homeserver", flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // an error is told once, and without the help
+	fs.SetOutput(io.Discard) // an error is printed once, and without the help
 	fs.StringVar(&c.listen, "listen", "127.0.0.1:8008", "serve HTTP at this `address`")
 	fs.StringVar(&c.db, "db", "homeserver.db",
 		"keep everything in this `database`: the file of a SQLite database, a PostgreSQL URL (postgres://...), or \"memory\"")

@@ -1,10 +1,10 @@
 // Package seal makes session IDs that are the session itself, and seals what is
 // stored of a session under a key that needs its ID.
 //
-// A session ID is not the name of something stored: it is a [Ticket], sealed. A
-// first leg therefore costs nothing that outlives it, and whoever reads the database
-// finds no session ID in it. What is stored of a session later is known by a digest
-// of the ID, and is sealed so that only somebody who has the ID can open it.
+// A session ID is not the name of something stored: it is a [Ticket], sealed. A first leg
+// therefore costs nothing that outlives it, and an attacker who reads the database finds
+// no session ID in it. What is stored of a session later is known by a digest of the ID,
+// and is sealed so that only somebody who has the ID can open it.
 package seal
 
 import (

@@ -61,7 +61,7 @@ type Search struct {
 	Most int
 	// Everything leaves nothing out, to find out what is lost by it.
 	Everything bool
-	// Each is told of each schedule that came to its end. Nil for nobody.
+	// Each is called for each schedule that came to its end. Nil for none.
 	Each func(*Outcome)
 }
 

@@ -141,7 +141,7 @@ const (
 	AdminPromoted                    // it was there, and is a server admin's now
 )
 
-// EnsureAdmin sees to it that there is an account of this name, and that it is a server
+// EnsureAdmin makes sure that there is an account of this name, and that it is a server
 // admin's. One that is there already keeps its password.
 func (s *Server) EnsureAdmin(ctx context.Context, c Credentials) (Ensured, error) {
 	if !ValidLocalpart(c.Localpart, s.name) {

@@ -19,7 +19,7 @@ It has no rooms. To register or to log in, give this address to a Matrix client.
 `, s.name)
 }
 
-// profile is what web interfaces for administrators show of whoever has logged in.
+// profile is what web interfaces for administrators show of the user who has logged in.
 func (s *Server) profile(r *http.Request, _ Device) (any, error) {
 	user, err := s.findUser(r.Context(), r.PathValue("user"))
 	if errors.Is(err, ErrNotFound) {

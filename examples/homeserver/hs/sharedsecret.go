@@ -24,9 +24,9 @@ import (
 // nonceTTL is how long a nonce of the shared-secret registration is good for.
 const nonceTTL = time.Minute
 
-// sharedSecret is Synapse's shared-secret registration
-// (/_synapse/admin/v1/register), by which existing tools make accounts without
-// logging in: whoever knows the secret proves it by an HMAC over a nonce.
+// sharedSecret is Synapse's shared-secret registration (/_synapse/admin/v1/register), by
+// which existing tools make accounts without logging in: a client proves by an HMAC over
+// a nonce that it knows the secret.
 type sharedSecret struct {
 	secret []byte
 	now    func() time.Time
