@@ -67,7 +67,7 @@ var plants = []plant{
 	return d.Owner != "" && found.Owner == d.Owner && (found.Revision == d.Revision+1 || Planted("revision not compared"))
 `},
 	{"visit_record.go", `	if changedNothing(err) {`, `	if changedNothing(err) && !Planted("refusals are looked into") || Planted("no look for a lost answer") {`},
-	{"visit_record.go", `	v.owned, v.pinned, v.unsure = false, false, false // whatever`, `	v.owned, v.pinned, v.unsure = false, v.pinned && Planted("the pin outlives its lease"), false // whatever`},
+	{"visit_record.go", `	v.owned, v.pinned, v.unsure = false, false, false`, `	v.owned, v.pinned, v.unsure = false, v.pinned && Planted("the pin outlives its lease"), false`},
 	{"visit_stage.go", `	settle(failed)
 `, `	settle((failed || Planted("a right token is charged")) && !Planted("guesses are free"))
 `},
@@ -82,7 +82,7 @@ var plants = []plant{
 			v.loosen(ctx, st, last.held)
 `},
 	{"visit_stage.go", `	if holds { // another token`, `	if holds && !Planted("the slower token stays held") { // another token`},
-	{"run_begin.go", `		r.pinned = false // by`, `		r.pinned = Planted("the early pin stays") // by`},
+	{"run_begin.go", `		r.pinned = false`, `		r.pinned = Planted("the early pin stays")`},
 	{"run_begin.go", `	if r.mayBeOver() {
 		// Recover`, `	if r.mayBeOver() && !Planted("no burial") {
 		// Recover`},
@@ -125,11 +125,11 @@ var plants = []plant{
 		}
 		ev := useEvent`},
 	{"run.go", `		if r.rec.State == Done && r.data.Response != nil {
-			return r.data.Response, nil // the`, `		if r.rec.State == Done && r.data.Response != nil && Planted("the second answer is told") {
+			return r.data.Response, nil`, `		if r.rec.State == Done && r.data.Response != nil && Planted("the second answer is told") {
 			return response, nil
 		}
 		if r.rec.State == Done && r.data.Response != nil {
-			return r.data.Response, nil // the`},
+			return r.data.Response, nil`},
 	{"run_failed.go", `		again := time.NewTimer(pause)
 `, `		if Planted("alreadyDone does not wait") {
 			break
@@ -150,7 +150,7 @@ var plants = []plant{
 	{"run_failed.go", `	case done.refusal != nil && r.doubt() && !done.fenced:
 `, `	case done.refusal != nil && r.doubt() && !done.fenced && !Planted("a refusal in doubt is believed"):
 `},
-	{"run_failed.go", `	r.reopen(ctx, stuck && !r.op.Tx) //`, `	r.reopen(ctx, stuck && !r.op.Tx && !Planted("a stuck rollback leaves no doubt")) //`},
+	{"run_failed.go", `	r.reopen(ctx, stuck && !r.op.Tx)`, `	r.reopen(ctx, stuck && !r.op.Tx && !Planted("a stuck rollback leaves no doubt"))`},
 	{"run_failed.go", `	if !outcome.Done {
 		for`, `	if !outcome.Done || Planted("decided without Resolve") {
 		for`},
