@@ -17,8 +17,8 @@ import (
 // what a stranger sends in it is ignored. The answer is the first address from the end
 // that is no trusted proxy; if a trusted proxy names nobody ("unknown", or nothing at
 // all), it is the address of that proxy. Several headers count as one list, ports are
-// left out, and an IPv4 address is the same within an IPv6 one. A request from a socket
-// that has no address gets the invalid one, which a Limiter refuses.
+// left out, and an IPv4 address is the same within an IPv6 one. The other end of a unix
+// socket is this machine, ::1: trust that if it is a proxy.
 //
 // Trust only proxies that set this header themselves, and no prefix in which a client can
 // have an address. Use [ClientForwarded] for proxies that set the header Forwarded: here
@@ -49,6 +49,9 @@ func behind(trusted []netip.Prefix, header string, node func(element string) str
 	}
 	return func(r *http.Request) netip.Addr {
 		addr, ok := parseNode(r.RemoteAddr)
+		if r.RemoteAddr == "@" || r.RemoteAddr == "" { // net/http's address of a unix socket
+			addr, ok = netip.IPv6Loopback(), true
+		}
 		if !ok || !trusts(addr) {
 			return addr
 		}

@@ -1,12 +1,17 @@
 package uia_test
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
 )
@@ -43,7 +48,8 @@ func TestClientBehindProxies(t *testing.T) {
 		"IPv4 in IPv6, the connection": {"[::ffff:10.1.2.3]:80", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
 		"IPv4 in IPv6, the prefix":     {"172.16.9.9:80", []string{"198.51.100.1"}, "198.51.100.1"},
 		"beside that prefix":           {"172.32.0.1:80", []string{"198.51.100.1"}, "172.32.0.1"},
-		"a socket without an address":  {"@", []string{"198.51.100.1"}, "invalid IP"},
+		"a unix socket":                {"@", []string{"198.51.100.1"}, "::1"},
+		"nothing that is an address":   {"pipe", []string{"198.51.100.1"}, "invalid IP"},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = c.remote
@@ -106,4 +112,30 @@ func FuzzClientBehindStrangers(f *testing.F) {
 		assert.Equal(t, "203.0.113.7", uia.ClientBehind(proxies...)(r).String())
 		assert.Equal(t, "203.0.113.7", uia.ClientForwarded(proxies...)(r).String())
 	})
+}
+
+// A proxy on this machine may come over a unix socket.
+func TestClientBehindAUnixSocket(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	seen := make(chan netip.Addr, 2)
+	alone, behind := uia.ClientBehind(), uia.ClientBehind(netip.MustParsePrefix("::1/128"))
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen <- alone(r)
+		seen <- behind(r)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://homeserver/", nil)
+	require.NoError(t, err)
+	r.Header.Set("X-Forwarded-For", "198.51.100.1")
+	answer, err := client.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	assert.Equal(t, netip.IPv6Loopback(), <-seen)
+	assert.Equal(t, netip.MustParseAddr("198.51.100.1"), <-seen)
 }
