@@ -6,12 +6,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/seal"
 )
 
 func TestOperationsAreIndependent(t *testing.T) {
@@ -162,4 +164,28 @@ func TestSessionsThatWouldNotOpenAgainAreNotIssued(t *testing.T) {
 		}
 	}})
 	h.send("DELETE", "/devices/A", "@a:test", dict{}).is(t, 500, "M_UNKNOWN") // the host's mistake, and told at once
+}
+
+// Whoever has read a secret of the homeserver can seal a session ID, but not with flows
+// of their own: those are asked for again.
+func TestForgedFlows(t *testing.T) {
+	keys, err := seal.New(secret)
+	require.NoError(t, err)
+	h := newProbed(t, func(c *uia.Config) {
+		c.Operations[1].Flows, c.Operations[1].Resolve = nil, uia.NotDone
+		c.Operations[1].FlowsFor = func(context.Context, uia.Request) ([]uia.Flow, error) {
+			return []uia.Flow{{"m.login.password"}}, nil
+		}
+	})
+	forge := func(flows string) string {
+		id, _ := keys.SealTicket(&seal.Ticket{
+			Expires: h.clock.Now().Add(time.Hour).UnixMilli(), Operation: "delete_device", Subject: "@a:test", Target: "A", Flows: []byte(flows),
+		})
+		return id
+	}
+	for _, flows := range []string{`[["m.login.dummy"]]`, `[["m.login.password"],["m.login.dummy"]]`, `[[]]`, `[]`, `null`, ``, `{}`} {
+		h.send("DELETE", "/devices/A", "@a:test", dict{"auth": submitDummy(forge(flows))}).is(t, 400, "M_UNKNOWN")
+	}
+	h.send("DELETE", "/devices/A", "@a:test", dict{"auth": submitDummy(forge(`[["m.login.password"]]`))}).is(t, 401, "M_FORBIDDEN")
+	assert.Empty(t, h.deletes)
 }

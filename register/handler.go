@@ -34,7 +34,7 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 
 // maxBody is how long a body may be, in bytes. No client sends as much, and a stranger's
 // costs in proportion to its length. Config.MaxBody may be less.
-const maxBody = 16 << 10
+const maxBody = 12 << 10
 
 // serve returns nothing if another handler has answered.
 func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.Engine) (json.RawMessage, error) {

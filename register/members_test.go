@@ -16,7 +16,7 @@ const small = `{"username":"alice","password":"wonderland"}`
 func bodies() map[string]string {
 	return map[string]string{
 		"small": small, "many": members(240, ""),
-		"long": members(1, strings.Repeat("x", 16_000)), "both": members(240, strings.Repeat("x", 55)),
+		"long": members(1, strings.Repeat("x", 12_000)), "both": members(240, strings.Repeat("x", 40)),
 	}
 }
 
@@ -49,7 +49,7 @@ func TestMembersAreReadOnce(t *testing.T) {
 	}
 	s := newServer(t, nil)
 	s.post("", members(1_500, "")).is(t, 400, "M_BAD_JSON")
-	s.post("", members(1, strings.Repeat("x", 16<<10))).is(t, 413, "M_TOO_LARGE")
+	s.post("", members(1, strings.Repeat("x", 12<<10))).is(t, 413, "M_TOO_LARGE")
 	assert.Empty(t, s.accounts.asked)
 }
 

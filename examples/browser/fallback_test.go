@@ -119,7 +119,7 @@ func TestAccessibleNames(t *testing.T) {
 	b.submit("#f-token", "wrong")
 	b.until(`document.readyState === "complete" && !!document.querySelector(".error")`)
 	field = b.accessible("#f-token")
-	require.Contains(t, string(field.Description.Value), "The registration token is not valid.", "the mistake is read with the field")
+	require.Contains(t, string(field.Description.Value), "The registration token is not valid", "the mistake is read with the field")
 	invalid := ""
 	for _, p := range field.Properties {
 		if p.Name == accessibility.PropertyNameInvalid {
