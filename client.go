@@ -48,10 +48,7 @@ func behind(trusted []netip.Prefix, header string, node func(element string) str
 		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
 	return func(r *http.Request) netip.Addr {
-		addr, ok := parseNode(r.RemoteAddr)
-		if r.RemoteAddr == "@" || r.RemoteAddr == "" { // net/http's address of a unix socket
-			addr, ok = netip.IPv6Loopback(), true
-		}
+		addr, ok := peer(r)
 		if !ok || !trusts(addr) {
 			return addr
 		}
@@ -70,6 +67,14 @@ func behind(trusted []netip.Prefix, header string, node func(element string) str
 		}
 		return addr
 	}
+}
+
+// peer returns the address of the other end of the connection.
+func peer(r *http.Request) (netip.Addr, bool) {
+	if r.RemoteAddr == "@" || r.RemoteAddr == "" { // how net/http calls a unix socket
+		return netip.IPv6Loopback(), true
+	}
+	return parseNode(r.RemoteAddr)
 }
 
 // cutLast cuts the last element off a list that is separated by commas, except in quoted
