@@ -394,8 +394,11 @@ var mutants = []mutant{
 	{"buries between a look and a write", func(b *broken) {
 		b.bury = func(b *broken, ctx context.Context, key string, now time.Time) (gateway.Claim, error) {
 			old, found := b.find(key)
-			for range 20 {
+			for range 20_000 { // until somebody has come in between, if somebody does
 				runtime.Gosched()
+				if c, there := b.find(key); there && c.State == gateway.Sent {
+					break
+				}
 			}
 			if !found {
 				out := gateway.Claim{Key: key, State: gateway.Buried, Changed: now.UTC().Truncate(time.Millisecond)}
