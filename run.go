@@ -61,7 +61,7 @@ type performed struct {
 
 // take runs the operation. It goes on if the client hangs up.
 func (r *run) take(ctx context.Context) (json.RawMessage, error) {
-	defer r.e.enter(r.s.Key)()
+	defer r.e.runs.Enter(r.s.Key)()
 	ctx = context.WithoutCancel(ctx)
 	r.lease = draft{r.rec, r.data}
 	r.s.Run = r.rec.Run

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/matrix-uia/uia/internal/waiting"
 )
 
 // failed decides what an error of the run means.
@@ -115,26 +117,23 @@ func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (j
 func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
-	patience := time.NewTimer(2 * time.Second)
-	defer patience.Stop()
-	for pause, over := minPoll, false; !over; pause *= 2 {
-		if err := r.loadRecord(ctx); err != nil {
-			return nil, err
-		}
-		if r.rec.State == Done && r.data.Response != nil {
-			return r.data.Response, nil
-		}
-		again := time.NewTimer(pause)
-		select {
-		case <-again.C:
-		case <-patience.C:
-			over = true
-		}
-		again.Stop()
+	answered := func() (bool, error) {
+		err := r.loadRecord(ctx)
+		return r.rec.State == Done && r.data.Response != nil, err
+	}
+	found, err := answered()
+	if !found && err == nil {
+		err = waiting.Until(ctx, time.After(2*time.Second), nil, answered)
+		found = err == nil
+	}
+	if found {
+		return r.data.Response, nil
+	}
+	if !errors.Is(err, waiting.ErrTimeout) {
+		return nil, err
 	}
 	var outcome Outcome
 	if r.op.Resolve != nil {
-		var err error
 		if outcome, err = r.op.Resolve(ctx, r.s.Key); err != nil {
 			r.reopen(ctx, true)
 			return nil, err

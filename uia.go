@@ -6,14 +6,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/matrix-uia/uia/internal/keyring"
 	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/observe"
+	"github.com/matrix-uia/uia/internal/recent"
 	"github.com/matrix-uia/uia/internal/seal"
+	"github.com/matrix-uia/uia/internal/waiting"
 )
 
 // Config configures an Engine.
@@ -81,16 +82,13 @@ type Engine struct {
 	txs       TxStore      // Sessions, if it has transactions
 	recovered atomic.Int64 // when Recover was called last, or the Engine made: milliseconds since 1970
 
-	recent recent
-
-	mu      sync.Mutex
-	running map[string]chan struct{} // by session key: closed when the run in this process ends
-	watched map[string]chan struct{} // by session key: closed when a run in another process may have ended
+	recent recent.Params
+	runs   waiting.Runs
 }
 
 // New returns an Engine, or every mistake in the configuration at once.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, operations: make(map[string]*operation), running: make(map[string]chan struct{}), watched: make(map[string]chan struct{})}
+	e := &Engine{cfg: cfg, operations: make(map[string]*operation)}
 	e.setDefaults()
 	var m mistake.List
 	e.cfg.check(&m)

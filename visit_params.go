@@ -56,7 +56,7 @@ func pick(object []byte, names []string) []byte {
 func (v *visit) settleParams() (known bool, err error) {
 	before := []byte(v.data.Params)
 	if before == nil && v.rec.Revision == 0 {
-		before = v.e.recent.find(v.s.Key, v.s.Now)
+		before = v.e.recent.Find(v.s.Key, v.s.Now)
 	}
 	if before == nil {
 		before = v.ticket.Remembered

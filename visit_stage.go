@@ -115,7 +115,7 @@ func (v *visit) keepParams(ctx context.Context) error {
 	}
 	if v.rec.Revision == 0 {
 		if v.op.Mutable && len(v.params) <= maxRemembered {
-			v.e.recent.keep(v.s.Key, v.params, v.s.Expires)
+			v.e.recent.Keep(v.s.Key, v.params, v.s.Expires)
 		}
 		return nil
 	}
@@ -153,7 +153,7 @@ func (v *visit) complete(ctx context.Context, st *stage, result json.RawMessage,
 		v.owned, v.pinned, v.unsure = false, false, false
 		if err == nil {
 			v.adopt(last.saved.Record, last.saved.data)
-			v.e.recent.forget(v.s.Key)
+			v.e.recent.Forget(v.s.Key)
 			v.owned, v.pinned = last.lease, last.pinned
 			if st.tx != nil {
 				v.e.observe(ctx, useEvent(EventUseHeld, st.Type(), v.claimOf(last.held)))

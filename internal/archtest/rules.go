@@ -19,14 +19,17 @@ var imports = map[string][]string{
 	"form":               {},
 	"internal/canonical": {},
 	"internal/flow":      {},
+	"internal/forwarded": {},
 	"internal/keyring":   {},
 	"internal/mistake":   {},
 	"internal/observe":   {},
 	"internal/panics":    {},
+	"internal/recent":    {},
 	"internal/seal":      {aead},
+	"internal/waiting":   {},
 	"internal/wire":      {spec},
 
-	".": {"form", "internal/canonical", "internal/flow", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/seal", "internal/wire", spec},
+	".": {"form", "internal/canonical", "internal/flow", "internal/forwarded", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/recent", "internal/seal", "internal/waiting", "internal/wire", spec},
 
 	// Stores and limiters.
 	"limit":    {"."},

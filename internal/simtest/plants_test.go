@@ -130,11 +130,11 @@ var plants = []plant{
 		}
 		if r.rec.State == Done && r.data.Response != nil {
 			return r.data.Response, nil`},
-	{"run_failed.go", `		again := time.NewTimer(pause)
-`, `		if Planted("alreadyDone does not wait") {
-			break
-		}
-		again := time.NewTimer(pause)
+	{"run_failed.go", `	if !found && err == nil {
+`, `	if !found && err == nil && Planted("alreadyDone does not wait") {
+		err = waiting.ErrTimeout
+	}
+	if !found && err == nil {
 `},
 	{"run_failed.go", `	for _, h := range holdings {
 		claim := h.TxClaim
