@@ -37,6 +37,8 @@ var (
 	ErrConflict = errors.New("uia: record was changed by another request")
 	// ErrFull says that a bounded store has no room left.
 	ErrFull = errors.New("uia: store is full")
+	// ErrQuota says that the creator of a token has as many of them as are allowed.
+	ErrQuota = errors.New("uia: creator has as many tokens as allowed")
 	// ErrInvalid says that an argument breaks the contract: a token value
 	// outside the grammar, a negative limit, an empty user ID.
 	ErrInvalid = errors.New("uia: invalid argument")
@@ -46,7 +48,7 @@ var (
 // not taken effect.
 func changedNothing(err error) bool {
 	for _, known := range [...]error{
-		ErrNotFound, ErrExists, ErrExpired, ErrExhausted, ErrRevoked, ErrSpent, ErrNotHeld, ErrFull, ErrInvalid,
+		ErrNotFound, ErrExists, ErrExpired, ErrExhausted, ErrRevoked, ErrSpent, ErrNotHeld, ErrFull, ErrQuota, ErrInvalid,
 	} {
 		if errors.Is(err, known) {
 			return true
@@ -204,6 +206,9 @@ type Use struct {
 	UserID  string    // Spent: the account
 	Made    time.Time // when it was first reserved
 	Changed time.Time // when its state last changed
+	// InvitedBy is the CreatedBy of the token, also after the token's deletion. A store
+	// that is no [InviteStore] may leave it empty.
+	InvitedBy string
 }
 
 // UseCursor is a place in a list of uses: just behind the use of this session.

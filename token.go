@@ -117,6 +117,14 @@ func (t Token) Usable(now time.Time) error {
 	return nil
 }
 
+// Live reports whether an account could still be made from the token at now or later: it
+// is not revoked, has not expired, and not all of its uses are spent. A live token whose
+// uses are all pending is not usable, but becomes so when one of them is given back.
+func (t Token) Live(now time.Time) bool {
+	t.Pending = 0
+	return t.Usable(now) == nil
+}
+
 // ValidTokenValue reports whether s is within the grammar of registration
 // tokens: 1 to 64 of the characters A-Z a-z 0-9 . _ ~ -
 func ValidTokenValue(s string) bool {

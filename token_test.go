@@ -76,3 +76,22 @@ func TestTokenOrders(t *testing.T) {
 	_, err := uia.TokenOrder(9).Cursor(a)
 	assert.ErrorIs(t, err, uia.ErrInvalid)
 }
+
+func TestLive(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	for name, c := range map[string]struct {
+		token uia.Token
+		live  bool
+	}{
+		"unlimited":             {uia.Token{Completed: 9}, true},
+		"a use is left":         {uia.Token{UsesAllowed: new(int64(2)), Completed: 1}, true},
+		"the last use is held":  {uia.Token{UsesAllowed: new(int64(2)), Completed: 1, Pending: 1}, true},
+		"every use is spent":    {uia.Token{UsesAllowed: new(int64(2)), Completed: 2}, false},
+		"disabled":              {uia.Token{UsesAllowed: new(int64(0))}, false},
+		"revoked":               {uia.Token{Revoked: true}, false},
+		"expires in a moment":   {uia.Token{Expires: now.Add(time.Millisecond)}, true},
+		"expires at the moment": {uia.Token{Expires: now}, false},
+	} {
+		assert.Equal(t, c.live, c.token.Live(now), name)
+	}
+}

@@ -71,6 +71,7 @@ func (s *Store) enter(u *use) {
 	case uia.Spent:
 		u.of.spent++
 		s.settle(u)
+		s.book(u)
 		if u.Changed.After(u.of.lastUsed) {
 			u.of.lastUsed = u.Changed
 		}

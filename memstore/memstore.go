@@ -22,7 +22,7 @@ import (
 type Options struct {
 	// MaxTokens is how many tokens the store holds. The default is 100,000.
 	MaxTokens int
-	// MaxUses is how many uses all tokens have together, about 500 bytes each.
+	// MaxUses is how many uses all tokens have together, about 700 bytes each.
 	// Those that are spent are never forgotten, not even with their token: that
 	// is how the store knows that a session had its account. The default is
 	// 200,000. The holds of one token take no more of them than is left, so that
@@ -47,15 +47,18 @@ const maxData = 1 << 20
 type Store struct {
 	opts Options
 
-	mu      sync.RWMutex
-	tokens  map[string]*token
-	deleted map[string][]*token // those of which uses are left, by their value
-	uses    map[useKey]*use     // of deleted tokens too
-	latest  map[string]*use     // by session: what it took last, while that is not spent
-	holds   queue[*use]         // the held uses of all tokens, the one that lapses first on top
-	pinned  []*use              // by Changed
-	records map[string]*record
-	expiry  queue[*record] // the record that may be deleted first on top
+	mu       sync.RWMutex
+	tokens   map[string]*token
+	deleted  map[string][]*token // those of which uses are left, by their value
+	uses     map[useKey]*use     // of deleted tokens too
+	latest   map[string]*use     // by session: what it took last, while that is not spent
+	holds    queue[*use]         // the held uses of all tokens, the one that lapses first on top
+	pinned   []*use              // by Changed
+	creators map[string][]*token // by who created them: by Created, then value
+	invited  map[string][]*use   // the spent ones, by inviter: by Made, then session
+	accounts map[string][]*use   // the spent ones, by account: the one to which it belongs is the last
+	records  map[string]*record
+	expiry   queue[*record] // the record that may be deleted first on top
 }
 
 var _ uia.Store = (*Store)(nil)
@@ -76,12 +79,15 @@ func New(opts *Options) *Store {
 		o.MaxSessions = 10_000
 	}
 	return &Store{
-		opts:    o,
-		tokens:  make(map[string]*token),
-		deleted: make(map[string][]*token),
-		uses:    make(map[useKey]*use),
-		latest:  make(map[string]*use),
-		records: make(map[string]*record),
+		opts:     o,
+		tokens:   make(map[string]*token),
+		deleted:  make(map[string][]*token),
+		uses:     make(map[useKey]*use),
+		latest:   make(map[string]*use),
+		creators: make(map[string][]*token),
+		invited:  make(map[string][]*use),
+		accounts: make(map[string][]*use),
+		records:  make(map[string]*record),
 	}
 }
 

@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,11 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 		return err
 	}
 	defer unlock()
+	return s.create(tokens...)
+}
+
+// create adds all of the tokens or, on any error, none.
+func (s *Store) create(tokens ...uia.Token) error {
 	fresh := make(map[string]*token, len(tokens))
 	for _, t := range tokens {
 		imported := t.Completed
@@ -32,7 +36,9 @@ func (s *Store) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	if len(s.tokens)+len(fresh) > s.opts.MaxTokens {
 		return uia.ErrFull
 	}
-	maps.Copy(s.tokens, fresh)
+	for _, t := range fresh {
+		s.addToken(t)
+	}
 	return nil
 }
 
@@ -83,7 +89,7 @@ func (s *Store) DeleteToken(ctx context.Context, value string) error {
 	if t == nil {
 		return uia.ErrNotFound
 	}
-	delete(s.tokens, value)
+	s.dropToken(t)
 	s.cancelHolds(t)
 	// Its uses that are left point to it. They need no more than its identity.
 	t.deleted, t.Token = true, uia.Token{}

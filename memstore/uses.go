@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (s *Store) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 	}
 	s.add(&use{of: t, Use: uia.Use{
 		Token: h.Token, Session: h.Session,
-		State: uia.Held, Until: ms(h.Until), Made: now, Changed: now,
+		State: uia.Held, Until: ms(h.Until), Made: now, Changed: now, InvitedBy: t.CreatedBy,
 	}})
 	return nil
 }
@@ -174,17 +175,8 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 	if err != nil {
 		return uia.UsePage{}, err
 	}
-	if q.After != nil {
-		end, _ := slices.BinarySearchFunc(rest, *q.After, func(u *use, c uia.UseCursor) int {
-			if d := u.Made.Compare(c.Made); d != 0 {
-				return d
-			}
-			return strings.Compare(u.Session, c.Session)
-		})
-		rest = rest[:end]
-	}
 	var page uia.UsePage
-	for _, u := range slices.Backward(rest) {
+	for _, u := range slices.Backward(until(rest, q.After)) {
 		if len(page.Uses) == limit {
 			last := page.Uses[limit-1]
 			page.Next = &uia.UseCursor{Made: last.Made, Session: last.Session}
@@ -193,6 +185,18 @@ func (s *Store) ListUses(ctx context.Context, q uia.UseQuery) (uia.UsePage, erro
 		page.Uses = append(page.Uses, u.Use)
 	}
 	return page, nil
+}
+
+// until returns the uses before the place, which are by Made and session; all of them if
+// it is nil.
+func until(uses []*use, after *uia.UseCursor) []*use {
+	if after == nil {
+		return uses
+	}
+	end, _ := slices.BinarySearchFunc(uses, *after, func(u *use, c uia.UseCursor) int {
+		return cmp.Or(u.Made.Compare(c.Made), strings.Compare(u.Session, c.Session))
+	})
+	return uses[:end]
 }
 
 // usesOf returns the uses that q is about, by Made and session.

@@ -21,8 +21,9 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 	// Lock the token by writing it. From here on nobody adds a use of it, so what
 	// the next statements count stays true.
 	var taken, allowed int64
+	var creator string
 	ok, err = c.one(ctx, `UPDATE uia_tokens SET taken = taken WHERE id = $1 AND revoked = 0 AND expires > $2
-		RETURNING taken, uses_allowed`, []any{id, ms(now)}, &taken, &allowed)
+		RETURNING taken, uses_allowed, created_by`, []any{id, ms(now)}, &taken, &allowed, &creator)
 	if !ok || err != nil {
 		return false, err
 	}
@@ -49,7 +50,7 @@ func (c conn) displaceLocked(ctx context.Context, id int64, h uia.Hold, now time
 		return false, err
 	}
 	// The session may have got a use since it was looked for.
-	made, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now))
+	made, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now), creator)
 	if err != nil || made == 0 {
 		return false, err
 	}

@@ -35,8 +35,8 @@ func holdAndSave(save func(cond string) string) string {
 	return `WITH took AS (` + takeTokenAt(9) + `),
 	saved AS (` + save(`EXISTS (SELECT 1 FROM took)`) + ` RETURNING 1),
 	made AS (
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-		SELECT $11, $10, id, 1, CAST($12 AS BIGINT), 0, '', $9, $9 FROM took RETURNING 1)
+		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
+		SELECT $11, $10, id, 1, CAST($12 AS BIGINT), 0, '', $9, $9, created_by FROM took RETURNING 1)
 	SELECT EXISTS (SELECT 1 FROM saved) FROM made`
 }
 
@@ -44,12 +44,12 @@ func holdAndSave(save func(cond string) string) string {
 // token is locked by free, and counted afterwards: only then is it known whether the use
 // is held or pinned. The lock keeps others from changing the counts in between.
 func holdSaveAndPin(save func(cond string) string) string {
-	return `WITH free AS (SELECT id FROM uia_tokens WHERE ` + freeToken(9) + ` FOR UPDATE),
+	return `WITH free AS (SELECT id, created_by FROM uia_tokens WHERE ` + freeToken(9) + ` FOR UPDATE),
 	saved AS (` + save(`EXISTS (SELECT 1 FROM free)`) + ` RETURNING true AS done),
 	made AS (
-		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
+		INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
 		SELECT $11, $10, id, CASE WHEN done THEN 2 ELSE 1 END, CASE WHEN done THEN CAST($13 AS BIGINT) ELSE $12 END,
-			CASE WHEN done THEN CAST($14 AS BIGINT) ELSE 0 END, '', $9, CASE WHEN done THEN $13 ELSE $9 END
+			CASE WHEN done THEN CAST($14 AS BIGINT) ELSE 0 END, '', $9, CASE WHEN done THEN $13 ELSE $9 END, created_by
 		FROM free LEFT JOIN saved ON true RETURNING token_id, state),
 	counted AS (UPDATE uia_tokens SET taken = taken + 1, held = held + (SELECT count(*) FROM made WHERE state = 1)
 		WHERE id = (SELECT token_id FROM made))
@@ -126,7 +126,8 @@ func (c conn) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl 
 		take = takeTokenPinned
 	}
 	var id int64
-	made, err = c.one(ctx, take, []any{ms(h.now), h.Token, h.Session}, &id)
+	var creator string
+	made, err = c.one(ctx, take, []any{ms(h.now), h.Token, h.Session}, &id, &creator)
 	if !made || err != nil {
 		return false, false, err
 	}
@@ -137,10 +138,10 @@ func (c conn) writeHeld(ctx context.Context, h deferredHold, r deferredSave, cl 
 	}
 	saved = n > 0
 	if cl != nil && saved {
-		_, err = c.exec(ctx, insertPinned, h.Session, h.Token, id, ms(now), cl.Run, ms(h.now))
+		_, err = c.exec(ctx, insertPinned, h.Session, h.Token, id, ms(now), cl.Run, ms(h.now), creator)
 		return true, true, err
 	}
-	if _, err = c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(h.now)); err == nil && cl != nil {
+	if _, err = c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(h.now), creator); err == nil && cl != nil {
 		err = c.giveBack(ctx, id, 0, -1) // the use stays held
 	}
 	return true, saved, err

@@ -17,8 +17,9 @@ var migrations embed.FS
 
 // Migrations returns the statements that make the tables, for a host that runs
 // its own migration tool: files named 0001_init.sql and so on, to be run in this
-// order. They only go forward, and running one again changes nothing. In each a
-// statement ends with a semicolon at the end of a line.
+// order. They only go forward, and running one again changes nothing; on SQLite one
+// that adds a column then fails. In each a statement ends with a semicolon at the end
+// of a line.
 //
 // The error says that the dialect is not one of the constants.
 func Migrations(dialect Dialect) (fs.FS, error) {

@@ -97,11 +97,11 @@ var takeToken = takeTokenAt(1)
 // takeTokenAt numbers the parameters from n: now, token, session.
 func takeTokenAt(n int) string {
 	return fmt.Sprintf(`
-	UPDATE uia_tokens SET taken = taken + 1, held = held + 1 WHERE %s RETURNING id`, freeToken(n))
+	UPDATE uia_tokens SET taken = taken + 1, held = held + 1 WHERE %s RETURNING id, created_by`, freeToken(n))
 }
 
 // takeTokenPinned is takeToken for a use that is pinned at once.
-var takeTokenPinned = fmt.Sprintf(`UPDATE uia_tokens SET taken = taken + 1 WHERE %s RETURNING id`, freeToken(1))
+var takeTokenPinned = fmt.Sprintf(`UPDATE uia_tokens SET taken = taken + 1 WHERE %s RETURNING id, created_by`, freeToken(1))
 
 // freeToken is the condition under which a use may be taken. It numbers its parameters
 // like takeTokenAt.
@@ -115,19 +115,19 @@ func freeToken(n int) string {
 // that did not see the first one's use violates the primary key, and changes nothing.
 var takeUse = `
 	WITH took AS (` + takeToken + `)
-	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-	SELECT $3, $2, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1 FROM took`
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
+	SELECT $3, $2, id, 1, CAST($4 AS BIGINT), 0, '', $1, $1, created_by FROM took`
 
 // insertUse cannot fail because the session has a use already: in a transaction a
 // violated constraint would end all of it.
 const insertUse = `
-	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5) ON CONFLICT (session, token) DO NOTHING`
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
+	VALUES ($1, $2, $3, 1, $4, 0, '', $5, $5, $6) ON CONFLICT (session, token) DO NOTHING`
 
 // insertPinned is for a use that takeTokenPinned has taken.
 const insertPinned = `
-	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-	VALUES ($1, $2, $3, 2, $4, $5, '', $6, $4)`
+	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
+	VALUES ($1, $2, $3, 2, $4, $5, '', $6, $4, $7)`
 
 // take takes a use if one is free and the session has none.
 func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err error) {
@@ -139,11 +139,12 @@ func (c conn) take(ctx context.Context, h uia.Hold, now time.Time) (ok bool, err
 		return n > 0, err
 	}
 	var id int64
-	ok, err = c.one(ctx, takeToken, []any{ms(now), h.Token, h.Session}, &id)
+	var creator string
+	ok, err = c.one(ctx, takeToken, []any{ms(now), h.Token, h.Session}, &id, &creator)
 	if !ok || err != nil {
 		return false, err
 	}
-	n, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now))
+	n, err := c.exec(ctx, insertUse, h.Session, h.Token, id, ms(h.Until), ms(now), creator)
 	if err != nil || n > 0 {
 		return err == nil, err
 	}

@@ -8,11 +8,12 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-const useFields = `u.token, u.session, u.state, u.stamp, u.run, u.user_id, u.made, u.changed`
+const useFields = `u.token, u.session, u.state, u.stamp, u.run, u.user_id, u.made, u.changed, u.invited_by`
 
-func scanUse(row scanner) (u uia.Use, err error) {
+// scanUse scans useFields, and what is selected behind them into more.
+func scanUse(row scanner, more ...any) (u uia.Use, err error) {
 	var stamp, made, changed int64
-	err = row.Scan(&u.Token, &u.Session, &u.State, &stamp, &u.Run, &u.UserID, &made, &changed)
+	err = row.Scan(append([]any{&u.Token, &u.Session, &u.State, &stamp, &u.Run, &u.UserID, &made, &changed, &u.InvitedBy}, more...)...)
 	if u.State == uia.Held {
 		u.Until = fromMS(stamp)
 	}

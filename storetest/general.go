@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 	"time"
 
@@ -22,7 +23,11 @@ var generalCases = []promise{{
 		cancelled, cancel := context.WithCancel(k.ctx)
 		cancel()
 		k.unchanged(func() {
-			for name, call := range calls(k.Store, "t") {
+			all := calls(k.Store, "t")
+			if invites, ok := k.Store.(uia.InviteStore); ok {
+				maps.Copy(all, inviteCalls(invites))
+			}
+			for name, call := range all {
 				k.outcome(call(cancelled), "%s with a cancelled context", name).is(context.Canceled)
 			}
 			_, err := k.SweepHolds(cancelled, at(hour), 9)

@@ -276,7 +276,7 @@ func show(v any) string {
 			v.Value, show(v.UsesAllowed), show(v.Expires), v.Revoked, v.Label, show(v.Meta), show(v.Created), v.CreatedBy,
 			v.Pending, v.Completed, show(v.LastUsed))
 	case uia.Use:
-		return fmt.Sprintf("%s/%s until %s user %q made %s changed %s", v.Token, row(v), show(v.Until), v.UserID, show(v.Made), show(v.Changed))
+		return fmt.Sprintf("%s/%s until %s user %q made %s changed %s invited by %q", v.Token, row(v), show(v.Until), v.UserID, show(v.Made), show(v.Changed), v.InvitedBy)
 	case uia.Record:
 		return fmt.Sprintf("%q revision %d state %d run %d owner %q lease ends %s expires %s data %s",
 			v.Key, v.Revision, v.State, v.Run, v.Owner, show(v.LeaseEnd), show(v.Expires), showData(v.Data))

@@ -125,6 +125,10 @@ func (m *model) CreateTokens(ctx context.Context, tokens ...uia.Token) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return m.create(tokens...)
+}
+
+func (m *model) create(tokens ...uia.Token) error {
 	var fresh []*modelToken
 	for _, t := range tokens {
 		if t.Validate() != nil {
@@ -165,7 +169,7 @@ func (m *model) UpdateToken(ctx context.Context, value string, p uia.TokenPatch,
 		return uia.Token{}, uia.ErrInvalid
 	}
 	if t.Token = kept(n); n.Revoked {
-		m.remove(math.MaxInt, func(u *modelUse) bool { return u.of == t && u.State == uia.Held })
+		m.revoke(t)
 	}
 	return m.view(t, now), nil
 }

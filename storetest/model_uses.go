@@ -48,7 +48,7 @@ func (m *model) Reserve(ctx context.Context, h uia.Hold, now time.Time) error {
 		m.remove(int(need), func(u *modelUse) bool { return slices.Contains(lapsed[:need], u) })
 	}
 	m.uses = append(m.uses, &modelUse{of: t, Use: uia.Use{
-		Token: h.Token, Session: h.Session, State: uia.Held, Until: trunc(h.Until), Made: now, Changed: now,
+		Token: h.Token, Session: h.Session, State: uia.Held, Until: trunc(h.Until), Made: now, Changed: now, InvitedBy: t.CreatedBy,
 	}})
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -20,8 +21,10 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants, txMutants, refusesAfterwards())
-	for method := range calls(nil, "") {
+	all := slices.Concat(tokenMutants, listMutants, holdMutants, claimMutants, useMutants, sessionMutants, raceMutants, txMutants, inviteMutants, inviteRaceMutants, refusesAfterwards())
+	methods := calls(nil, "")
+	maps.Copy(methods, inviteCalls(nil))
+	for method := range methods {
 		all = append(all, mutant{"ignores that the context of " + method + " is cancelled", func(b *broken) { b.ignoresContext = method }})
 	}
 	return append(all, mutant{"ignores that the context of SweepHolds is cancelled", func(b *broken) { b.ignoresContext = "SweepHolds" }})
@@ -35,7 +38,7 @@ func (m mutant) facesStorms(inTx bool) bool {
 		return slices.ContainsFunc(mutants, func(r mutant) bool { return r.name == m.name })
 	}
 	return m.name == "disregards lapsed holds without deleting them" || m.name == "commits for any run" ||
-		among(raceMutants) || inTx && among(txMutants)
+		among(raceMutants) || among(inviteRaceMutants) || inTx && among(txMutants)
 }
 
 func (b *broken) locked(f func()) {

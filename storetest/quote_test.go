@@ -13,26 +13,32 @@ var spaces = regexp.MustCompile(`\s+`)
 
 func oneLine(s string) string { return strings.TrimSpace(spaces.ReplaceAllString(s, " ")) }
 
-func contract(t *testing.T) *ast.File {
+// contract returns the files that say what a store promises.
+func contract(t *testing.T) (files []*ast.File) {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "../store.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"../store.go", "../store_invites.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
 	}
-	return f
+	return files
 }
 
 // TestCasesQuoteTheContract keeps the kit from testing what nobody promised.
 func TestCasesQuoteTheContract(t *testing.T) {
 	var docs strings.Builder
-	for _, c := range contract(t).Comments {
-		docs.WriteString(oneLine(c.Text()) + "\n")
+	for _, f := range contract(t) {
+		for _, c := range f.Comments {
+			docs.WriteString(oneLine(c.Text()) + "\n")
+		}
 	}
 	seen := map[string]bool{}
 	kebab := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
 	for _, c := range cases() {
 		if !strings.Contains(docs.String(), c.says) {
-			t.Errorf("%s: store.go does not say %q", c.name, c.says)
+			t.Errorf("%s: the contract does not say %q", c.name, c.says)
 		}
 		if seen[c.name] || !kebab.MatchString(c.name) {
 			t.Errorf("%s: want a name of its own, in kebab case", c.name)
@@ -53,13 +59,19 @@ var notTested = map[string]string{
 	"Grouper can be implemented by a SessionStore for which several small writes cost more than one larger one.":         "an introduction",
 	"The engine then makes a stage's hold, the session's record and, if the operation is to run, the pins in one group.": "about the engine",
 	"TxStore is a Store with transactions.": "an introduction",
-	"Where the homeserver keeps its accounts in the same database, the account, the spent use and the session's response are written together or not at all, and a crash leaves no doubt.": "about the homeserver",
+	"Where the homeserver keeps its accounts in the same database, the account, the spent use and the session's response are written together or not at all, and a crash leaves no doubt.":                 "about the homeserver",
+	"InviteStore can be implemented by a TokenStore that knows who has created the tokens, and so who has invited whom: the inviter of an account is the creator of the token from whose use it was made.": "an introduction",
+	"A session makes one account.":                         "about the engine",
 	"A store that gains nothing by a group just calls fn.": "a permission, which grouped-all-or-none makes use of",
 }
 
 // TestEverySentenceIsTested goes through what is said of the interfaces and their methods.
 func TestEverySentenceIsTested(t *testing.T) {
-	for _, d := range contract(t).Decls {
+	var decls []ast.Decl
+	for _, f := range contract(t) {
+		decls = append(decls, f.Decls...)
+	}
+	for _, d := range decls {
 		d, ok := d.(*ast.GenDecl)
 		if !ok || d.Tok != token.TYPE {
 			continue

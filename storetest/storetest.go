@@ -19,7 +19,7 @@
 //	go test -run 'TestStore/displaces-the-oldest'
 //
 // A store that survives a restart is tested for it with [TestStoreWith]. One that
-// implements [uia.Grouper] or [uia.TxStore] is tested as such without being asked.
+// implements [uia.Grouper], [uia.TxStore] or [uia.InviteStore] is tested as such without being asked.
 // [Benchmark] measures what a homeserver does most.
 //
 // The kit asserts nothing that the documentation leaves open. In particular a page may be
@@ -57,11 +57,12 @@ func TestStoreWith(t *testing.T, open func(*testing.T) uia.Store, opts *Options)
 	if opts != nil {
 		o = *opts
 	}
-	store := open(t)
-	_, groups := store.(uia.Grouper)
-	_, transacts := store.(uia.TxStore)
+	has := offers(open(t))
+	if o.Reopen != nil {
+		has |= aRestart
+	}
 	for _, c := range cases() {
-		if c.needs == aGrouper && !groups || c.needs == aTxStore && !transacts || c.needs == aRestart && o.Reopen == nil {
+		if c.needs&^has != 0 {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -85,20 +86,34 @@ type promise struct {
 	needs
 }
 
-// needs is what a case needs beyond uia.Store.
+// needs is what a case needs beyond uia.Store: a set.
 type needs int
 
 const (
-	nothing needs = iota
-	aGrouper
+	aGrouper needs = 1 << iota
 	aTxStore
+	anInviteStore
 	aRestart
 )
+
+// offers returns what the store implements of it.
+func offers(s uia.Store) (has needs) {
+	if _, ok := s.(uia.Grouper); ok {
+		has |= aGrouper
+	}
+	if _, ok := s.(uia.TxStore); ok {
+		has |= aTxStore
+	}
+	if _, ok := s.(uia.InviteStore); ok {
+		has |= anInviteStore
+	}
+	return has
+}
 
 // cases returns the cases in the order of the documentation.
 func cases() []promise {
 	return slices.Concat(generalCases, createCases, updateCases, listCases, reserveCases,
-		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases, txCases)
+		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases, txCases, inviteCases)
 }
 
 // tb is the part of testing.TB that a case needs, so that the kit's own tests

@@ -120,8 +120,20 @@ func TestUpgrade(t *testing.T) {
 					Value: "invite", UsesAllowed: new(int64(3)), Label: "friends", Meta: json.RawMessage(`{"role":"user"}`),
 					Created: t0, CreatedBy: "@admin:test", Pending: 2, Completed: 1, LastUsed: t0.Add(3 * time.Second),
 				}, got)
+				invited, err := s.ListInvited(ctx, uia.InvitedQuery{InvitedBy: "@admin:test"})
+				require.NoError(t, err)
+				require.Len(t, invited.Invited, 1, "who made the token of a use is known of earlier uses")
+				assert.Equal(t, "@a:test", invited.Invited[0].UserID)
+				if strings.Contains(string(text), "'gone'") {
+					use, err := s.InviteOf(ctx, "@gone:test")
+					require.NoError(t, err)
+					assert.Empty(t, use.InvitedBy, "who made a token that had been deleted is not")
+				}
 				require.ErrorIs(t, s.Release(ctx, uia.Claim{Token: "invite", Session: "register.spent"}), uia.ErrSpent)
 				require.NoError(t, s.Commit(ctx, uia.Claim{Token: "invite", Session: "register.pinned", Run: 2}, "@b:test", now))
+				use, err := s.InviteOf(ctx, "@b:test")
+				require.NoError(t, err)
+				assert.Equal(t, "@admin:test", use.InvitedBy)
 				require.NoError(t, s.Pin(ctx, uia.Claim{Token: "invite", Session: "register.held", Run: 2}, now))
 				r, err := s.LoadSession(ctx, "register.spent", now)
 				require.NoError(t, err)
