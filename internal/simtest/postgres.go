@@ -140,11 +140,11 @@ func free(d *database, h uia.Hold, now time.Time) bool {
 	return t.UsesAllowed == nil || int64(len(page.Uses)) < *t.UsesAllowed
 }
 
-var errNothing = errors.New("no use is free")
+var errNothing = errors.New("nothing is written")
 
-// saveHeld is one statement: the hold, the save, and if cl is not nil the pin. The hold
-// stays if the record has another revision. If no use is free nothing is written, and
-// the group runs again.
+// saveHeld is one statement: the hold, the save, and if cl is not nil the pin. If the
+// record has another revision, the hold stays, but with a pin nothing is written. If no use
+// is free nothing is written either, and where nothing is written the group runs again.
 func (s Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.Claim, now time.Time) error {
 	h := *g.hold
 	g.hold, g.claim = nil, nil
@@ -158,15 +158,13 @@ func (s Store) saveHeld(ctx context.Context, g *group, r deferredSave, cl *uia.C
 		if !free(d, h.Hold, h.now) {
 			return errNothing
 		}
-		if err := d.Reserve(bg, h.Hold, h.now); err != nil {
+		_, err := d.SaveSession(bg, r.Record, r.now)
+		saved = err == nil
+		if !saved && cl != nil {
+			return errNothing
+		}
+		if err := d.Reserve(bg, h.Hold, h.now); err != nil || cl == nil {
 			return err
-		}
-		if _, err := d.SaveSession(bg, r.Record, r.now); err != nil {
-			return nil
-		}
-		saved = true
-		if cl == nil {
-			return nil
 		}
 		return d.Pin(bg, *cl, now)
 	})
