@@ -24,7 +24,7 @@ func TestSamePersonAgain(t *testing.T) {
 		h.token("abc", 1)
 		old, left := h.ready(flowTD, "alice", "abc")
 		h.post(with(dict{"username": "alice"}, submitToken(h.open(dict{}), "abc"))).is(t, 401, "M_UNAUTHORIZED")
-		wait(t, uia.DefaultHoldTTL)
+		wait(t, 30*time.Second)
 		again, final := h.ready(flowTD, "alice", "abc")
 		// The old tab is told what it has lost, in its own session.
 		a := h.post(left)

@@ -91,6 +91,7 @@ func TestTableOrder(t *testing.T) {
 			a := h.post(dict{"auth": submit(s, typ)})
 			a.is(t, 401, "M_FORBIDDEN")
 			a.challenges(t, "flows", "params", "session", "completed", "errcode", "error")
+			assert.Equal(t, "This stage cannot be completed now: first has to be completed first.", a.JSON["error"])
 		}
 		h.post(dict{"auth": submit(s, "first")})
 		a := h.post(dict{"auth": submit(s, "m.login.dummy")})

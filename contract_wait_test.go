@@ -67,6 +67,28 @@ func TestWaitEndsAfterHalfAMinute(t *testing.T) {
 	}
 }
 
+// Only who proves to be the client for which the operation runs waits for its response.
+// Others get the completed stages, as they do before the run and after it, and at once.
+func TestOthersDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, final, first := slow(t, nil, 20*time.Second, nil)
+		s := final["auth"].(dict)["session"].(string)
+		asked := time.Now()
+		for _, body := range []dict{
+			{"auth": dict{"session": s}},
+			{"auth": submitToken(s, "abc")},
+			with(dict{"username": "mallory"}, submitDummy(s)),
+		} {
+			a := h.post(body)
+			assert.Equal(t, 401, a.Status, a.Body)
+			assert.Equal(t, flowTD, uia.Flow(a.completed()))
+		}
+		assert.Zero(t, time.Since(asked))
+		assert.Equal(t, 200, (<-first).Status)
+		h.oneAccount("abc")
+	})
+}
+
 func TestWaitInProcessAsksTheStoreOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n counting
