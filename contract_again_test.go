@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/matrix-org/gomatrixserverlib/spec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +47,25 @@ func TestDisplacedTakesItBack(t *testing.T) {
 		h.token("abc", 1)
 		_, final := h.ready(flowTD, "alice", "abc")
 		wait(t, uia.DefaultHoldTTL)
+		h.ready(flowTD, "bob", "abc") // takes it, and leaves
+		wait(t, uia.DefaultHoldTTL)
+		h.post(final).is(t, 200, "")
+		h.oneAccount("abc")
+	})
+}
+
+// A session whose operation was refused has no stage left to repeat: its last leg alone
+// takes the use back.
+func TestDisplacedAfterARefusalTakesItBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomeserver(t, setup{})
+		h.token("abc", 1)
+		_, final := h.ready(flowTD, "alice", "abc")
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) {
+			return uia.Effect{}, uia.NewError(400, spec.UserInUse("taken"))
+		}
+		h.post(final).is(t, 400, "M_USER_IN_USE")
+		h.operate = h.accounts.create
 		h.ready(flowTD, "bob", "abc") // takes it, and leaves
 		wait(t, uia.DefaultHoldTTL)
 		h.post(final).is(t, 200, "")
