@@ -121,6 +121,9 @@ var supersetRows = []row{
 	{"a held use is given back, and no other", func(t *testing.T, s *Server) {
 		require.NoError(t, s.Store.CreateTokens(t.Context(), uia.Token{Value: "abcd", UsesAllowed: new(int64(3))}))
 		held := s.Hold("abcd", "register.held", Now)
+		// A run that has come to nothing leaves the use held.
+		require.NoError(t, s.Store.Pin(t.Context(), held, Now))
+		require.NoError(t, s.Store.Unpin(t.Context(), held, Now.Add(time.Minute), Now))
 		s.Spend("abcd", "register.spent", "@a:test", Now)
 		pinned := s.Hold("abcd", "register.pinned", Now)
 		require.NoError(t, s.Store.Pin(t.Context(), pinned, Now))
