@@ -23,8 +23,9 @@ const (
 // ValidityOptions are the options of [ValidityHandler].
 type ValidityOptions struct {
 	// Disabled reports whether registration is off, in which case every answer is
-	// 403 M_FORBIDDEN. It is asked for each request. Nil means that it is on.
-	Disabled func() bool
+	// 403 M_FORBIDDEN. It is asked for each request, which tells virtual hosts apart. Nil
+	// means that it is on.
+	Disabled func(*http.Request) bool
 }
 
 var errValidityOff = NewError(http.StatusForbidden, spec.Forbidden("Registration is not enabled on this homeserver."))
@@ -48,7 +49,7 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.
 			wire.MethodNotAllowed(w, r, "GET, HEAD")
 			return
 		}
-		if opts.Disabled != nil && opts.Disabled() {
+		if opts.Disabled != nil && opts.Disabled(r) {
 			e.WriteError(w, r, errValidityOff)
 			return
 		}

@@ -124,7 +124,7 @@ func TestValidityReads(t *testing.T) {
 
 func TestValidityRefusals(t *testing.T) {
 	off := false
-	v := newValidity(t, nil, &uia.ValidityOptions{Disabled: func() bool { return off }})
+	v := newValidity(t, nil, &uia.ValidityOptions{Disabled: func(*http.Request) bool { return off }})
 	v.token("abc", 1)
 	v.meter.reset()
 	refused := func(w *httptest.ResponseRecorder, status int, errcode string) {

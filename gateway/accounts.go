@@ -90,14 +90,14 @@ func NewAccounts(o AccountsOptions) (*Accounts, error) {
 
 // Available implements register.Accounts. If the upstream refuses to answer (429), the
 // registration goes on.
-func (a *Accounts) Available(ctx context.Context, localpart string) error {
+func (a *Accounts) Available(ctx context.Context, r register.UsernameRequest) error {
 	select {
 	case a.asking <- struct{}{}:
 		defer func() { <-a.asking }()
 	default:
 		return nil
 	}
-	err := a.upstream.Available(ctx, localpart)
+	err := a.upstream.Available(ctx, r.Localpart)
 	if e, ok := errors.AsType[*uia.Error](err); ok && e.Status == http.StatusTooManyRequests {
 		return nil
 	} else if err != nil && !ok {

@@ -180,20 +180,20 @@ func TestAvailableIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for i := range 3 {
-		wg.Go(func() { assert.NoError(t, a.Available(t.Context(), fmt.Sprint("user", i))) })
+		wg.Go(func() { assert.NoError(t, a.Available(t.Context(), register.UsernameRequest{Localpart: fmt.Sprint("user", i)})) })
 	}
 	for range 3 {
 		<-started
 	}
 	for i := range 50 {
-		assert.NoError(t, a.Available(t.Context(), fmt.Sprint("flood", i)), "who is not asked about goes on")
+		assert.NoError(t, a.Available(t.Context(), register.UsernameRequest{Localpart: fmt.Sprint("flood", i)}), "who is not asked about goes on")
 	}
 	assert.Empty(t, started)
 	close(release)
 	wg.Wait()
 	assert.Equal(t, "400 M_USER_IN_USE", toldOf(func() error {
 		up.users["taken"] = &fakeUser{}
-		return a.Available(t.Context(), "taken")
+		return a.Available(t.Context(), register.UsernameRequest{Localpart: "taken"})
 	}()))
 }
 
@@ -208,9 +208,9 @@ func TestAvailableWithoutUpstream(t *testing.T) {
 		Upstream: u, Claims: &gateway.MemoryClaims{}, ServerName: fakeServer, Secrets: uia.FixedSecrets(make([]byte, 32)),
 	})
 	require.NoError(t, err)
-	assert.NoError(t, a.Available(t.Context(), "alice"))
+	assert.NoError(t, a.Available(t.Context(), register.UsernameRequest{Localpart: "alice"}))
 	for _, status = range []int{500, 302, 204} {
-		err := a.Available(t.Context(), "alice")
+		err := a.Available(t.Context(), register.UsernameRequest{Localpart: "alice"})
 		if status == 204 {
 			assert.NoError(t, err)
 			continue
@@ -333,7 +333,7 @@ func TestSignupAndDisabled(t *testing.T) {
 	off := false
 	f := newFront(t, serve(t, echo), frontOptions{change: func(o *gateway.Options, r *register.Registration) {
 		o.Signup = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the page") })
-		r.Disabled = func() bool { return off }
+		r.Disabled = func(*http.Request) bool { return off }
 	}})
 	_, body := f.raw("GET", "/register?token=x")
 	assert.Equal(t, "the page", body)

@@ -1,6 +1,7 @@
 package register
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -34,10 +35,14 @@ func (reg *Registration) AvailableHandler(e *uia.Engine) (http.Handler, error) {
 }
 
 func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
-	if reg.disabled() {
+	caller, err := reg.caller(r)
+	if err != nil {
+		return err
+	}
+	if reg.disabled(r) {
 		return errDisabled()
 	}
-	req, err := e.Request(r, uia.Caller{Operation: OperationName})
+	req, err := e.Request(r, caller)
 	if err != nil {
 		return err
 	}
@@ -50,17 +55,17 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 	}
 	// Ask about the name that a registration would get, so that both endpoints give the
 	// same answer.
-	username := CanonicalLocalpart(query.Get("username"))
-	if err := reg.checkGrammar(username); err != nil {
+	asked := UsernameRequest{Localpart: CanonicalLocalpart(query.Get("username")), ServerName: cmp.Or(caller.Target, reg.ServerName), Client: req.Client}
+	if err := reg.checkGrammar(asked.Localpart, asked.ServerName); err != nil {
 		return err
 	}
-	if err := reg.checkReserved(username); err != nil {
+	if err := reg.checkReserved(asked.Localpart); err != nil {
 		return err
 	}
-	if err := reg.checkPolicy(r.Context(), UsernameRequest{Localpart: username, Client: req.Client}); err != nil {
+	if err := reg.checkPolicy(r.Context(), asked); err != nil {
 		return err
 	}
-	return reg.Accounts.Available(r.Context(), username)
+	return reg.Accounts.Available(r.Context(), asked)
 }
 
 // limitAvailable asks the host whether this client may ask about one more name.

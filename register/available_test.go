@@ -123,4 +123,6 @@ func TestAvailableLogsWhatBreaks(t *testing.T) {
 // down is a host whose database is.
 type down struct{ register.Accounts }
 
-func (down) Available(context.Context, string) error { return errors.New("the database is down") }
+func (down) Available(context.Context, register.UsernameRequest) error {
+	return errors.New("the database is down")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 
 func newClosed(t *testing.T, appService bool) *server {
 	return newServer(t, func(r *register.Registration) {
-		r.Disabled = func() bool { return true }
+		r.Disabled = func(*http.Request) bool { return true }
 		if appService {
 			r.AppService = echo("application service")
 		}
@@ -123,11 +124,11 @@ func TestAGuestRegisters(t *testing.T) {
 	assert.Empty(t, s.accounts.last(t).GuestToken, "there are no guests")
 
 	s = newServer(t, func(r *register.Registration) {
-		r.GuestAvailable = func(ctx context.Context, localpart, token string) error {
-			if localpart == "17" && token == "g17" {
+		r.GuestAvailable = func(ctx context.Context, asked register.UsernameRequest, token string) error {
+			if asked.Localpart == "17" && token == "g17" {
 				return nil
 			}
-			return r.Accounts.Available(ctx, localpart)
+			return r.Accounts.Available(ctx, asked)
 		}
 	})
 	s.accounts.taken["17"], s.accounts.taken["18"] = true, true

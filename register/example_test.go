@@ -27,10 +27,10 @@ type memory struct {
 
 var errTaken = uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken."))
 
-func (m *memory) Available(_ context.Context, localpart string) error {
+func (m *memory) Available(_ context.Context, r register.UsernameRequest) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.byName[localpart] != "" {
+	if m.byName[r.Localpart] != "" {
 		return errTaken
 	}
 	return nil

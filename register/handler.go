@@ -22,11 +22,13 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 			wire.MethodNotAllowed(w, r, "POST")
 			return
 		}
-		response, err := reg.serve(w, r, e)
+		response, other, err := reg.register(r, e)
 		switch {
 		case err != nil:
 			e.WriteError(w, r, err)
-		case response != nil:
+		case other != nil:
+			other.ServeHTTP(w, r)
+		default:
 			e.WriteJSON(w, r, http.StatusOK, response)
 		}
 	}), nil
@@ -36,36 +38,41 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 // costs in proportion to its length. Config.MaxBody may be less.
 const maxBody = 12 << 10
 
-// serve returns nothing if another handler has answered.
-func (reg *Registration) serve(w http.ResponseWriter, r *http.Request, e *uia.Engine) (json.RawMessage, error) {
-	req, err := e.Request(r, uia.Caller{Operation: OperationName})
+// register returns the response of a registration, or the handler that the request is for.
+func (reg *Registration) register(r *http.Request, e *uia.Engine) (response json.RawMessage, other http.Handler, err error) {
+	caller, err := reg.caller(r)
+	if err != nil {
+		return nil, nil, e.Refuse(r.Context(), uia.Request{Operation: OperationName}, err)
+	}
+	req, err := e.Request(r, caller)
 	if err == nil && len(req.Body) > maxBody {
 		err = uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "The request body is too large."})
 	}
-	var other http.Handler
 	switch {
 	case err == nil && appService(req.Body):
 		if other = reg.AppService; other == nil {
 			err = refuse(http.StatusBadRequest, spec.ErrorUnrecognized, "Application services cannot register users here.")
 		}
-	case reg.disabled():
+	case reg.disabled(r):
 		err = errDisabled()
 	case err == nil:
 		other, err = reg.kind(r, req.Body)
 	}
 	if err != nil {
-		return nil, e.Refuse(r.Context(), req, err)
+		return nil, nil, e.Refuse(r.Context(), req, err)
 	}
 	if other != nil {
 		restoreBody(r, req.Body)
-		other.ServeHTTP(w, r)
-		return nil, nil
+		return nil, other, nil
 	}
 	grant, err := e.Authenticate(r.Context(), req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return grant.Finish(r.Context(), reg.create)
+	response, err = grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+		return reg.create(ctx, s, r)
+	})
+	return response, nil, err
 }
 
 // account returns what the session asks for.
@@ -76,7 +83,7 @@ func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, 
 	}
 	a := Account{
 		Key: s.Key, Password: p.Password, DeviceID: p.DeviceID, DeviceName: p.DeviceName,
-		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, Session: s,
+		InhibitLogin: p.InhibitLogin, RefreshToken: p.RefreshToken, ServerName: reg.serverName(s), Session: s,
 	}
 	if reg.GuestAvailable != nil {
 		a.GuestToken = p.GuestToken
@@ -97,13 +104,14 @@ func (reg *Registration) account(ctx context.Context, s *uia.Session) (Account, 
 }
 
 // create is the guarded operation.
-func (reg *Registration) create(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+func (reg *Registration) create(ctx context.Context, s *uia.Session, r *http.Request) (uia.Effect, error) {
 	a := s.Prepared.(Account)
+	a.Request = r
 	c, err := reg.Accounts.Create(ctx, a)
 	if err != nil {
 		return uia.Effect{}, err
 	}
-	body := response{UserID: c.UserID, HomeServer: reg.ServerName}
+	body := response{UserID: c.UserID, HomeServer: a.ServerName}
 	if !a.InhibitLogin {
 		body.AccessToken, body.DeviceID, body.RefreshToken = c.AccessToken, c.DeviceID, c.RefreshToken
 		body.ExpiresIn = c.ExpiresIn.Milliseconds()

@@ -28,15 +28,16 @@ type accounts struct {
 	mu      sync.Mutex
 	taken   map[string]bool
 	asked   []string // of Available
+	servers []string // of Available
 	created []register.Account
 	refuse  error // of Create
 }
 
-func (a *accounts) Available(_ context.Context, localpart string) error {
+func (a *accounts) Available(_ context.Context, r register.UsernameRequest) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked = append(a.asked, localpart)
-	if a.taken[localpart] {
+	a.asked, a.servers = append(a.asked, r.Localpart), append(a.servers, r.ServerName)
+	if a.taken[r.Localpart] {
 		return uia.NewError(400, spec.UserInUse("That username is taken."))
 	}
 	return nil
@@ -84,6 +85,7 @@ type server struct {
 	accounts  *accounts
 	store     *txStore
 	reg       *register.Registration
+	engine    *uia.Engine
 	handler   http.Handler
 	available http.Handler
 }
@@ -105,6 +107,7 @@ func newServer(t testing.TB, change func(*register.Registration)) *server {
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	require.NoError(t, err)
+	s.engine = e
 	s.handler, err = s.reg.Handler(e)
 	require.NoError(t, err)
 	s.available, err = s.reg.AvailableHandler(e)

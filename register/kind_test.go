@@ -80,7 +80,7 @@ func TestApplicationServices(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	off := true
 	s := newServer(t, func(r *register.Registration) {
-		r.Disabled, r.Guest = func() bool { return off }, echo("guest")
+		r.Disabled, r.Guest = func(*http.Request) bool { return off }, echo("guest")
 	})
 	for _, r := range []struct{ query, body string }{
 		{"", "{}"}, {"?kind=guest", "{}"}, {"", `{"username":"taken"}`}, {"", `{"username":"NOT A NAME"}`}, {"", "not JSON"}, {"", `{"kind":"guest"}`},

@@ -106,12 +106,12 @@ func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 	if err != nil || pin.Username == "" {
 		return err
 	}
-	err = reg.checkGrammar(pin.Username)
+	err = reg.checkGrammar(pin.Username, reg.ServerName)
 	if err == nil {
 		err = reg.checkReserved(pin.Username)
 	}
 	if err == nil {
-		err = reg.checkPolicy(context.Background(), UsernameRequest{Localpart: pin.Username})
+		err = reg.checkPolicy(context.Background(), UsernameRequest{ServerName: reg.ServerName, Localpart: pin.Username})
 	}
 	if refusal, ok := errors.AsType[*uia.Error](err); ok {
 		return errors.New("username: " + refusal.Err)

@@ -76,7 +76,7 @@ type anyone struct {
 	meta []string // of their tokens
 }
 
-func (a *anyone) Available(context.Context, string) error { return nil }
+func (a *anyone) Available(context.Context, register.UsernameRequest) error { return nil }
 
 func (a *anyone) Create(_ context.Context, acc register.Account) (register.Created, error) {
 	a.mu.Lock()

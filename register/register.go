@@ -25,8 +25,7 @@ const OperationName = "register"
 type Accounts interface {
 	// Available returns nil if an account with this localpart could be made, and
 	// otherwise an *uia.Error: 400 M_USER_IN_USE, M_INVALID_USERNAME or M_EXCLUSIVE.
-	// The localpart is within the grammar of user IDs.
-	Available(ctx context.Context, localpart string) error
+	Available(ctx context.Context, r UsernameRequest) error
 
 	// Create makes the account and, unless a.InhibitLogin is set, a device with an access
 	// token. It makes at most one account for each a.Key, by a unique index: called again
@@ -67,9 +66,17 @@ type Account struct {
 	// GuestToken is the access token of the guest who registers, if
 	// Registration.GuestAvailable is set; otherwise "".
 	GuestToken string
+	// ServerName is the part of the user ID behind the colon: what Registration.Host
+	// returned or, without that, Registration.ServerName.
+	ServerName string
 	// Session is what was authenticated: Session.Token has the registration token
 	// and its Meta.
 	Session *uia.Session
+	// Request is the request that has the account made, for its headers. Its body has been
+	// read, and is not what the account is made of: clients do not repeat all parameters,
+	// so that some of them come from earlier requests of the session. They are in
+	// Session.Params.
+	Request *http.Request
 }
 
 // Created says what account was made.
@@ -89,12 +96,17 @@ type Registration struct {
 	Accounts Accounts
 	// ServerName is the part of user IDs behind the colon. Required.
 	ServerName string
+	// Host returns the server name for which a request registers, in a process that serves
+	// several (virtual hosts); "" means that the request is for none of them, and is
+	// answered with 404 M_NOT_FOUND. It becomes the Target of the session, which can only
+	// be continued under the same name. Nil means ServerName for every request.
+	Host func(*http.Request) string
 	// Flows are what a client has to do. Required, unless Disabled is always true.
 	Flows []uia.Flow
 	// Disabled reports whether registration is off, in which case every request but
-	// those of application services is answered with 403 M_FORBIDDEN. Nil means that
-	// it is on.
-	Disabled func() bool
+	// those of application services is answered with 403 M_FORBIDDEN. It is asked for
+	// each request. Nil means that it is on.
+	Disabled func(*http.Request) bool
 	// AllowReserved lets accounts have the names that homeservers do not give to people:
 	// those that begin with _, which are the users of application services by convention,
 	// and those of digits alone, which are guests. Otherwise such a name is refused with
@@ -129,7 +141,7 @@ type Registration struct {
 	// (guest_access_token) and may keep the localpart that it has: nil also if the
 	// localpart is taken by the guest whose access token this is. It also decides about
 	// the names that AllowReserved is about. Nil ignores such access tokens.
-	GuestAvailable func(ctx context.Context, localpart, guestToken string) error
+	GuestAvailable func(ctx context.Context, r UsernameRequest, guestToken string) error
 	// AppService handles requests of application services: those whose type is
 	// m.login.application_service, also while registration is off. The body can be read
 	// again. Nil answers 400 M_UNRECOGNIZED.
@@ -194,13 +206,36 @@ func (reg *Registration) on(e *uia.Engine) error {
 func (reg *Registration) describe(s *uia.Session) string {
 	var username string
 	_, err := s.Param("username", &username)
-	if username = CanonicalLocalpart(username); err != nil || reg.checkGrammar(username) != nil {
-		return "create an account on " + reg.ServerName
+	server := reg.serverName(s)
+	if username = CanonicalLocalpart(username); err != nil || reg.checkGrammar(username, server) != nil {
+		return "create an account on " + server
 	}
-	return "create the account @" + username + ":" + reg.ServerName
+	return "create the account @" + username + ":" + server
 }
 
-func (reg *Registration) disabled() bool { return reg.Disabled != nil && reg.Disabled() }
+// caller returns what the engine has to know of a request besides its body. With a Host
+// the server name is the session's target.
+func (reg *Registration) caller(r *http.Request) (uia.Caller, error) {
+	c := uia.Caller{Operation: OperationName}
+	if reg.Host != nil {
+		if c.Target = reg.Host(r); c.Target == "" {
+			return c, refuse(http.StatusNotFound, spec.ErrorNotFound, "There is no homeserver of this name here.")
+		}
+	}
+	return c, nil
+}
+
+// serverName returns the server name for which the session registers.
+func (reg *Registration) serverName(s *uia.Session) string {
+	if reg.Host != nil {
+		return s.Target
+	}
+	return reg.ServerName
+}
+
+func (reg *Registration) disabled(r *http.Request) bool {
+	return reg.Disabled != nil && reg.Disabled(r)
+}
 
 func refuse(status int, code spec.MatrixErrorCode, message string) error {
 	return uia.NewError(status, spec.MatrixError{ErrCode: code, Err: message})

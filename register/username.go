@@ -49,11 +49,11 @@ func localpart(s, further string) bool {
 
 // checkGrammar refuses what is no localpart of a user ID (Appendices, "User
 // Identifiers"): 1 to 255 bytes with the rest of the ID, of a-z 0-9 . _ = - / +
-func (reg *Registration) checkGrammar(username string) error {
+func (reg *Registration) checkGrammar(username, server string) error {
 	if username == "" || !localpart(username, "") {
 		return errInvalidName("A username consists of " + grammar)
 	}
-	if len(username)+len(reg.ServerName)+len("@:") > maxUserID {
+	if len(username)+len(server)+len("@:") > maxUserID {
 		return errInvalidName("The username is too long.")
 	}
 	return nil
@@ -71,8 +71,10 @@ func (reg *Registration) checkReserved(username string) error {
 	return nil
 }
 
-// UsernameRequest is what [Registration.Username] is asked about.
+// UsernameRequest is a name that [Accounts] and [Registration.Username] are asked about.
 type UsernameRequest struct {
+	// ServerName is the part of the user ID behind the colon; see Account.ServerName.
+	ServerName string
 	// Localpart is within the grammar of user IDs.
 	Localpart string
 	// Client is the address of the client (the engine's Config.Client).
@@ -99,7 +101,8 @@ func errInvalidName(message string) error {
 // the one that a person has typed, the one that a token is pinned to, and the one
 // that is made up.
 func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params, name string) error {
-	if err := reg.checkGrammar(name); err != nil {
+	asked := UsernameRequest{reg.serverName(s), name, s.Client, s}
+	if err := reg.checkGrammar(name, asked.ServerName); err != nil {
 		return err
 	}
 	guest := p.GuestToken != "" && reg.GuestAvailable != nil
@@ -108,7 +111,7 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 			return err
 		}
 	}
-	if err := reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s}); err != nil {
+	if err := reg.checkPolicy(ctx, asked); err != nil {
 		return err
 	}
 	if name == p.Username { // the client asks about this name, so its limit applies
@@ -117,9 +120,9 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 		}
 	}
 	if guest {
-		return reg.GuestAvailable(ctx, name, p.GuestToken)
+		return reg.GuestAvailable(ctx, asked, p.GuestToken)
 	}
-	return reg.Accounts.Available(ctx, name)
+	return reg.Accounts.Available(ctx, asked)
 }
 
 // chooseName returns the name of the account to be made, which the client has typed, to
@@ -131,10 +134,11 @@ func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p param
 	case err != nil:
 		return "", err
 	case name != "" && name == p.Username:
-		if err := reg.checkGrammar(name); err != nil {
+		server := reg.serverName(s)
+		if err := reg.checkGrammar(name, server); err != nil {
 			return "", err
 		}
-		return name, reg.checkPolicy(ctx, UsernameRequest{name, s.Client, s})
+		return name, reg.checkPolicy(ctx, UsernameRequest{server, name, s.Client, s})
 	case name != "":
 		// If an earlier run is in doubt, the name may be taken by the account of this
 		// very session. Create decides that.

@@ -1,6 +1,7 @@
 package register_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestUserInUseComesBeforeAuthentication(t *testing.T) {
 // authentication, and only then the password.
 func TestTheOrderOfChecks(t *testing.T) {
 	off := true
-	s := newServer(t, func(r *register.Registration) { r.Disabled = func() bool { return off } })
+	s := newServer(t, func(r *register.Registration) { r.Disabled = func(*http.Request) bool { return off } })
 	bad := dict{"username": "NOT A NAME", "kind": "guest"}
 	s.post("", bad).is(t, 403, "M_FORBIDDEN")
 	off = false

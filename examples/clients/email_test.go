@@ -51,7 +51,7 @@ func (m *mailbox) addresses() (all []string) {
 // anybody makes accounts that are there only in name.
 type anybody struct{}
 
-func (anybody) Available(context.Context, string) error { return nil }
+func (anybody) Available(context.Context, register.UsernameRequest) error { return nil }
 
 func (anybody) Create(_ context.Context, a register.Account) (register.Created, error) {
 	return register.Created{UserID: "@" + a.Localpart + ":localhost", DeviceID: "D", AccessToken: "t"}, nil

@@ -40,10 +40,10 @@ const (
 	servicePrefix = "_uiatest_"
 )
 
-func (k *kinds) Available(_ context.Context, localpart string) error {
+func (k *kinds) Available(_ context.Context, r register.UsernameRequest) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, taken := k.users[localpart]; taken {
+	if _, taken := k.users[r.Localpart]; taken {
 		return uia.NewError(http.StatusBadRequest, spec.UserInUse("The username is taken."))
 	}
 	return nil

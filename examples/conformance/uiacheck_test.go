@@ -65,7 +65,7 @@ type nobody struct{ register.Accounts }
 func newClosed(t *testing.T) uiatest.Server {
 	t.Helper()
 	store := memstore.New(nil)
-	off := func() bool { return true }
+	off := func(*http.Request) bool { return true }
 	registration := &register.Registration{ServerName: "example.org", Accounts: nobody{}, Disabled: off}
 	engine, err := uia.New(uia.Config{
 		Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), Sessions: store, Operations: []uia.Operation{registration.Operation()},

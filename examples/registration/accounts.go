@@ -36,8 +36,9 @@ func newAccounts(ctx context.Context, store *sqlstore.Store, db *sql.DB) (accoun
 var errTaken = uia.NewError(http.StatusBadRequest, spec.UserInUse("That username is taken."))
 
 // Available implements [register.Accounts].
-func (a accounts) Available(ctx context.Context, name string) error {
-	err := a.db.QueryRowContext(ctx, `SELECT name FROM accounts WHERE name = $1`, name).Scan(&name)
+func (a accounts) Available(ctx context.Context, r register.UsernameRequest) error {
+	var name string
+	err := a.db.QueryRowContext(ctx, `SELECT name FROM accounts WHERE name = $1`, r.Localpart).Scan(&name)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -18,8 +18,8 @@ type registrar struct{ *Server }
 var _ register.Accounts = registrar{}
 
 // Available implements [register.Accounts].
-func (s registrar) Available(ctx context.Context, localpart string) error {
-	_, err := s.accounts.User(ctx, localpart)
+func (s registrar) Available(ctx context.Context, r register.UsernameRequest) error {
+	_, err := s.accounts.User(ctx, r.Localpart)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil
