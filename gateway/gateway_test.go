@@ -180,7 +180,9 @@ func TestAvailableIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for i := range 3 {
-		wg.Go(func() { assert.NoError(t, a.Available(t.Context(), register.UsernameRequest{Localpart: fmt.Sprint("user", i)})) })
+		wg.Go(func() {
+			assert.NoError(t, a.Available(t.Context(), register.UsernameRequest{Localpart: fmt.Sprint("user", i)}))
+		})
 	}
 	for range 3 {
 		<-started
