@@ -44,6 +44,10 @@ func (e *Engine) Request(r *http.Request, c Caller) (Request, error) {
 
 // Serve guards an endpoint: it reads the request, authenticates it, runs the
 // operation as [Grant.Finish] does, and writes the answer.
+//
+// Operate finds what the client asks for in Session.Params, and nowhere else: the body of
+// r has been read, and a client need not repeat in its last request what it has sent
+// before.
 func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, c Caller, operate Operate) {
 	status, header, body := e.Run(r, c, operate)
 	maps.Copy(w.Header(), header)

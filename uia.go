@@ -54,7 +54,9 @@ type Config struct {
 	// Nil for none.
 	Observer func(context.Context, Event)
 	// Logger gets what went wrong. Nil discards it. Tokens, session IDs,
-	// parameters and responses are never logged.
+	// parameters and responses are never logged. A homeserver that logs with another
+	// library passes slog.New with a slog.Handler around that: there are such handlers for
+	// logrus, zap and zerolog.
 	Logger *slog.Logger
 	// Now tells the time. Nil means time.Now.
 	Now func() time.Time

@@ -11,8 +11,9 @@ import (
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
-// Handler serves POST /register, on any path. The engine has to have the registration's
-// Operation.
+// Handler serves POST /register, on any path. Mount it without a filter of methods: it
+// answers OPTIONS with the CORS headers, and other methods in the standard error format.
+// The engine has to have the registration's Operation.
 func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 	if err := reg.on(e); err != nil {
 		return nil, err

@@ -30,7 +30,8 @@ type Accounts interface {
 	// Create makes the account and, unless a.InhibitLogin is set, a device with an access
 	// token. It makes at most one account for each a.Key, by a unique index: called again
 	// with the key of an account that exists, Create returns that account, whatever the
-	// other fields of a say.
+	// other fields of a say. With Registration.Tx neither is needed: a key whose account
+	// was made does not come again.
 	//
 	// An *uia.Error says that the account was not made: 400 M_USER_IN_USE if somebody
 	// was faster, for example. After any other error it may have been. With
