@@ -14,7 +14,7 @@ import (
 const MaxGuesses = 50
 
 // Accounts is about how many accounts a run of all cases makes.
-const Accounts = 120
+const Accounts = 40
 
 // budget is the failed guesses that a run may still make. A request that may turn
 // out to be one is charged before it is sent, so that the bound holds whatever

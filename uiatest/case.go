@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -56,42 +57,46 @@ type Case struct {
 	Guesses int `json:"guesses,omitempty"`
 	// Tokens is how many of Server.Tokens the case takes. It is zero if the case needs
 	// none, or of another kind, and then it does not apply where they are all there is.
+	// The tokens of accounts that cases share are not among them.
 	Tokens int `json:"tokens,omitempty"`
 
-	tokens map[string]tokenDecl
-	steps  []step
+	tokens   map[string]tokenDecl
+	accounts map[string]accountDecl
+	steps    []step
 }
 
 // file is one of the data files.
 type file struct {
-	Schema    string            `json:"$schema"`
-	Area      string            `json:"area"`
-	Needs     []string          `json:"needs"`
-	Cases     []caseData        `json:"cases"`
-	Sequences map[string][]step `json:"sequences"`
-	Features  map[string]probe  `json:"features"`
+	Schema    string                 `json:"$schema"`
+	Area      string                 `json:"area"`
+	Needs     []string               `json:"needs"`
+	Cases     []caseData             `json:"cases"`
+	Sequences map[string][]step      `json:"sequences"`
+	Features  map[string]probe       `json:"features"`
+	Accounts  map[string]accountKind `json:"accounts"`
 }
 
 // probe finds out whether the homeserver offers a feature: it does if every answer
 // is as expected.
 type probe struct {
-	Says   string               `json:"says"`
-	Tokens map[string]tokenDecl `json:"tokens"`
-	Steps  []step               `json:"steps"`
+	Says     string                 `json:"says"`
+	Accounts map[string]accountDecl `json:"accounts"`
+	Steps    []step                 `json:"steps"`
 }
 
 type caseData struct {
-	Name    string               `json:"name"`
-	Level   Level                `json:"level"`
-	Says    string               `json:"says"`
-	Place   string               `json:"place"`
-	Because string               `json:"because"`
-	Kills   string               `json:"kills"`
-	Needs   []string             `json:"needs"`
-	Guesses int                  `json:"guesses"`
-	Tokens  map[string]tokenDecl `json:"tokens"`
-	Rows    []map[string]any     `json:"rows"`
-	Steps   []step               `json:"steps"`
+	Name     string                 `json:"name"`
+	Level    Level                  `json:"level"`
+	Says     string                 `json:"says"`
+	Place    string                 `json:"place"`
+	Because  string                 `json:"because"`
+	Kills    string                 `json:"kills"`
+	Needs    []string               `json:"needs"`
+	Guesses  int                    `json:"guesses"`
+	Tokens   map[string]tokenDecl   `json:"tokens"`
+	Accounts map[string]accountDecl `json:"accounts"`
+	Rows     []map[string]any       `json:"rows"`
+	Steps    []step                 `json:"steps"`
 }
 
 // tokenDecl is a token that a case wants made for it.
@@ -108,7 +113,7 @@ func (t *tokenDecl) plain() bool {
 }
 
 // step is one request and what is expected of its answer, or one of the other
-// kinds: use, set, race, wait.
+// kinds: use, set, race, wait, registered.
 type step struct {
 	Use  string         `json:"use"`
 	With map[string]any `json:"with"`
@@ -116,6 +121,8 @@ type step struct {
 	Set  map[string]any `json:"set"`
 	Race *race          `json:"race"`
 	Wait int            `json:"wait"` // seconds
+
+	Registered string `json:"registered"`
 
 	Request string            `json:"request"`
 	Bearer  string            `json:"bearer"`
@@ -168,6 +175,7 @@ type suite struct {
 	cases     []Case
 	sequences map[string][]step
 	probes    map[string]probe
+	accounts  map[string]accountKind
 }
 
 // Cases returns every case, area by area, in the order of the files.
@@ -180,7 +188,7 @@ func Cases() []Case {
 }
 
 func parse(fsys fs.FS) (*suite, error) {
-	s := &suite{sequences: make(map[string][]step), probes: make(map[string]probe)}
+	s := &suite{sequences: make(map[string][]step), probes: make(map[string]probe), accounts: make(map[string]accountKind)}
 	names, err := fs.Glob(fsys, "cases/*.json")
 	if err != nil {
 		return nil, err
@@ -199,6 +207,7 @@ func parse(fsys fs.FS) (*suite, error) {
 		}
 		maps.Copy(s.sequences, f.Sequences)
 		maps.Copy(s.probes, f.Features)
+		maps.Copy(s.accounts, f.Accounts)
 		if f.Area != strings.TrimSuffix(path.Base(name), ".json") && f.Area != "" {
 			return nil, fmt.Errorf("uiatest: %s: the area is called %q", name, f.Area)
 		}
@@ -215,15 +224,15 @@ func parse(fsys fs.FS) (*suite, error) {
 func (c caseData) expand(f file) []Case {
 	base := Case{
 		Name: f.Area + "/" + c.Name, Area: f.Area, Level: c.Level, Says: c.Says, Place: c.Place, Because: c.Because, Kills: c.Kills,
-		Needs: slices.Concat(f.Needs, c.Needs), Guesses: c.Guesses, tokens: c.Tokens, steps: c.Steps,
+		Needs: slices.Concat(f.Needs, c.Needs), Guesses: c.Guesses, tokens: c.Tokens, accounts: c.Accounts, steps: c.Steps,
 	}
-	if len(c.Tokens) > 0 {
+	if len(c.Tokens) > 0 || len(c.Accounts) > 0 {
 		base.Needs = append(base.Needs, "account")
 		if c.aboutTokens() {
 			base.Needs = append(base.Needs, "token")
 		}
 	}
-	if savesSession(c.Steps) {
+	if savesSession(c.Steps) || len(c.Accounts) > 0 {
 		base.Needs = append(base.Needs, "session")
 	}
 	base.Tokens = len(c.Tokens)
@@ -256,13 +265,21 @@ func savesSession(steps []step) bool {
 	})
 }
 
+// accountToken is the token with which an account was made.
+var accountToken = regexp.MustCompile(`\$\{account\.\w+\.token\b`)
+
 // aboutTokens reports whether the case does more with its tokens than to have a sequence
-// make an account with each, or depends on the flow. If it does not, it applies where
+// make an account with each, or depends on the flow and has no steps for the one without
+// tokens. If it does not, it applies where
 // accounts are made without tokens as well.
 func (c *caseData) aboutTokens() bool {
 	rest, with := "", ""
+	without := slices.ContainsFunc(c.Steps, func(st step) bool { return st.When == "D" })
 	for _, st := range c.Steps {
-		if st.When != "" {
+		switch {
+		case st.When == "D" || st.When != "" && without:
+			continue
+		case st.When != "":
 			return true
 		}
 		with += string(encode(st.With))
@@ -274,7 +291,7 @@ func (c *caseData) aboutTokens() bool {
 			return true
 		}
 	}
-	return strings.Contains(rest, "${token") || strings.Contains(rest, "${guess") || strings.Contains(rest, typeToken)
+	return accountToken.MatchString(rest+with) || strings.Contains(rest, "${token") || strings.Contains(rest, "${guess") || strings.Contains(rest, typeToken)
 }
 
 // waits returns how long the case waits.

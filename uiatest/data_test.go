@@ -157,7 +157,7 @@ func TestSchema(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	for name, v := range map[string]any{"case": caseData{}, "token": tokenDecl{}, "step": step{}, "race": race{}, "expect": expect{}} {
+	for name, v := range map[string]any{"case": caseData{}, "token": tokenDecl{}, "account": accountDecl{}, "step": step{}, "race": race{}, "expect": expect{}} {
 		var got []string
 		for member, what := range schema.Defs[name].Properties {
 			got = append(got, member)

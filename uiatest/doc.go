@@ -62,21 +62,27 @@
 //
 // # What a run does to the homeserver
 //
-// It registers about a hundred accounts named uiatest-..., and deletes the tokens
-// it has made through the administration, not the accounts. Where there are guests it
-// makes some, and where there is a stage for addresses it asks for mails to a few below
-// uiatest.invalid. The cases make at most
-// [MaxGuesses] failed guesses at tokens in all, and those of the area "limits"
-// Options.Guesses more in each way to guess, to see whether it is limited. Cases share
-// nothing, so they run in any order and side by side, but for those of "limits",
-// which come last. What a report shows of it tells no access token and no password.
+// It registers some forty accounts named uiatest-..., and deletes the tokens it has made
+// through the administration, not the accounts. Where there are guests it makes some, and
+// where there is a stage for addresses it asks for mails to a few below uiatest.invalid.
+// The cases make at most [MaxGuesses] failed guesses at tokens in all, and those of the
+// area "limits" Options.Guesses more in each way to guess, to see whether it is limited.
+// Cases run in any order and side by side, but for those of "limits", which come last. A
+// report shows no access token and no password.
 //
-// Homeservers limit what an address may do. Each case is a client with an address of
+// Homeservers limit how many accounts are made. A case that only needs an account, or
+// judges an answer that a registration gets in any case, borrows one that other cases use
+// before and after it: while it runs nobody else does. Who registers in a way of its own,
+// or spoils the account, has one of its own, and an account that a failed case has had is
+// lent to nobody again.
+//
+// Homeservers also limit what an address may do. Each case is a client with an address of
 // its own where that can be: against a Handler, and on the loopback interface of
 // systems that have all of 127.0.0.0/8 there. Elsewhere limits are met, and a run takes
 // as long as they want. An answer with status 429 is waited out as long as it asks for,
 // wherever a case does not expect it; meanwhile cases run that have nothing to do with
-// that endpoint.
+// that endpoint. Behind one address, and with the limits that Synapse has by default, a
+// run takes four minutes.
 //
 // # The cases are data
 //
@@ -84,9 +90,11 @@
 // JSON Schema that describes every member, so that the cases can be run by a
 // program in another language. In short: a case is a list of steps; a step is a
 // request and what is expected of its answer. Strings contain variables such as
-// ${session}, saved from an earlier answer, ${user.a}, a username that nobody else
-// uses, ${token.a}, a token that the case declares, and ${guess.a}, a token that
-// does not exist. A step with a member "use" stands for the steps of the sequence
-// of that name (cases/sequences.json), and one with "when" is only for the flow
-// named there: T, the token alone, or TD, the token and then m.login.dummy.
+// ${session}, saved from an earlier answer, ${user.a}, a username that nobody else uses,
+// ${token.a}, a token that the case declares, ${account.a.user}, the username of an account
+// that it borrows, and ${guess.a}, a token that does not exist. A step with a member "use"
+// stands for the steps of the sequence of that name (cases/sequences.json), one with
+// "registered" judges the answer with which a borrowed account (cases/accounts.json) was
+// registered, and one with "when" is only for the flow named there: T, the token alone, or
+// TD, the token and then m.login.dummy.
 package uiatest

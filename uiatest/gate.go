@@ -28,7 +28,8 @@ type gate struct {
 	mu     sync.Mutex
 	until  time.Time
 	narrow bool
-	turn   chan struct{}
+	queue  int           // requests that wait before it
+	turn   chan struct{} // holds one element while a narrow gate lets a request through
 }
 
 // gate returns the gate before an endpoint.
@@ -75,7 +76,10 @@ func (g *gates) note(from *origin, endpoint string, a *answer) {
 	}
 }
 
-// shut reports whether a new client would have to wait before one of the endpoints.
+// shut reports whether a new client would have to wait before one of the endpoints: until
+// its gate opens, or behind requests that wait there already. If new cases queued up with
+// those that have begun, a case would be held up between two of its requests for so long
+// that the homeserver forgets the first.
 func (g *gates) shut(endpoints []string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -83,11 +87,18 @@ func (g *gates) shut(endpoints []string) bool {
 		return false
 	}
 	for _, endpoint := range endpoints {
-		if gate := g.all[gateKey{"", endpoint}]; gate != nil && gate.wait() > 0 {
+		if gate := g.all[gateKey{"", endpoint}]; gate != nil && gate.shut() {
 			return true
 		}
 	}
 	return false
+}
+
+// shut reports whether a request would have to wait.
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queue > 0 || time.Until(g.until) > 0
 }
 
 // wait is how long the gate stays shut.
@@ -100,11 +111,16 @@ func (g *gate) wait() time.Duration {
 // enter waits until the gate lets a request through. Waiting, if not nil, is called
 // before it waits, and what that returns after it.
 func (g *gate) enter(ctx context.Context, waiting func() (resume func())) (leave func(), err error) {
-	begin, resume := func() {}, func() {}
-	if waiting != nil {
-		begin = sync.OnceFunc(func() { resume = waiting() })
-	}
-	defer func() { resume() }()
+	end := func() {}
+	begin := sync.OnceFunc(func() {
+		g.line(1)
+		resume := func() {}
+		if waiting != nil {
+			resume = waiting()
+		}
+		end = func() { g.line(-1); resume() }
+	})
+	defer func() { end() }()
 	leave = func() {}
 	g.mu.Lock()
 	narrow := g.narrow
@@ -129,6 +145,13 @@ func (g *gate) enter(ctx context.Context, waiting func() (resume func())) (leave
 			return nil, err
 		}
 	}
+}
+
+// line counts a request that begins or ends to wait.
+func (g *gate) line(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.queue += n
 }
 
 // endpoint returns which endpoint a path leads to, whatever the version that it is

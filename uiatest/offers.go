@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // offersArea is the area of the cases that are about whether the homeserver offers
@@ -14,50 +13,82 @@ const offersArea = "offers"
 
 // asking is whether the homeserver offers a feature, asked when a case first needs it.
 type asking struct {
-	once   sync.Once
-	report Report // of the case about it, if there is one
-	why    string // it is not offered; "" if it is
+	begun  bool          // somebody asks, or has asked; guarded by runner.mu
+	done   chan struct{} // closed when the answer is there
+	report Report        // of the case about the feature, if there is one
+	why    string        // why the homeserver does not offer it; "" if it does
 }
 
-// asking is what is known about a feature.
-func (r *runner) asking(feature string) *asking {
+// asking returns what is known about a feature. First is true for the one who has to ask.
+func (r *runner) asking(feature string) (a *asking, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.asked[feature] == nil {
-		r.asked[feature] = new(asking)
+	a = r.asked[feature]
+	if a == nil {
+		a = &asking{done: make(chan struct{})}
+		r.asked[feature] = a
 	}
-	return r.asked[feature]
+	first = !a.begun
+	a.begun = true
+	return a, first
 }
 
 // lacks returns why the homeserver does not offer a feature; "" if it does, and if
 // neither a case nor a probe is about it.
 func (r *runner) lacks(ctx context.Context, feature string) string {
-	a := r.asking(feature)
-	a.once.Do(func() {
-		if i := slices.IndexFunc(r.suite.cases, func(c Case) bool { return c.Name == offersArea+"/"+feature }); i >= 0 {
-			a.report = r.measure(ctx, &r.suite.cases[i])
-			if a.report.Outcome == Failed {
-				leave := "-lacks " + feature + " leaves it out"
-				if feature == "admin" {
-					leave = "it is left out without an admin token"
-				}
-				a.why = fmt.Sprintf("the homeserver does not offer %s, as %s says; %s", feature, a.report.Name, leave)
+	return r.offered(ctx, feature).why
+}
+
+// offered finds out about a feature, or waits until another case has found out.
+func (r *runner) offered(ctx context.Context, feature string) *asking {
+	a, first := r.asking(feature)
+	if first {
+		defer close(a.done)
+		r.find(ctx, feature, a)
+		return a
+	}
+	select {
+	case <-a.done:
+		return a
+	default:
+	}
+	if r.waiting != nil {
+		defer r.waiting()()
+	}
+	select {
+	case <-a.done:
+		return a
+	case <-ctx.Done():
+		return &asking{why: "the run was ended"}
+	}
+}
+
+// find finds out about a feature: by the case about it, or else by the probe for it.
+func (r *runner) find(ctx context.Context, feature string, a *asking) {
+	if i := slices.IndexFunc(r.suite.cases, func(c Case) bool { return c.Name == offersArea+"/"+feature }); i >= 0 {
+		a.report = r.measure(ctx, &r.suite.cases[i])
+		if a.report.Outcome == Failed {
+			leave := "-lacks " + feature + " leaves it out"
+			if feature == "admin" {
+				leave = "it is left out without an admin token"
 			}
-			return
+			a.why = fmt.Sprintf("the homeserver does not offer %s, as %s says; %s", feature, a.report.Name, leave)
 		}
-		probe, ok := r.suite.probes[feature]
-		if !ok {
-			return
-		}
-		c := Case{tokens: probe.Tokens, steps: probe.Steps}
-		if a.why = r.cannotMake(&c); a.why != "" {
-			return
-		}
-		if err := r.play(ctx, &c, newScope(r.from)); err != nil {
-			a.why = fmt.Sprintf("the homeserver does not offer %s (%s): %v", feature, probe.Says, err)
-		}
-	})
-	return a.why
+		return
+	}
+	probe, ok := r.suite.probes[feature]
+	if !ok {
+		return
+	}
+	c := Case{accounts: probe.Accounts, steps: probe.Steps}
+	if a.why = r.cannotMake(&c); a.why != "" {
+		return
+	}
+	from := r.client()
+	defer from.close()
+	if err := r.play(ctx, &c, newScope(from)); err != nil {
+		a.why = fmt.Sprintf("the homeserver does not offer %s (%s): %v", feature, probe.Says, err)
+	}
 }
 
 // feature is what a case of the area "offers" is about.

@@ -113,7 +113,7 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 		}
 	}
 	line := &schedule{parallel: max(opts.Parallel, 1), queue: first, run: one,
-		shut: func(i int) bool { return r.sender.gates.shut(r.endpoints(&cases[i])) }}
+		shut: func(i int) bool { return r.heldUp(&cases[i]) }}
 	r.waiting = line.wait
 	line.play()
 	r.waiting = nil
@@ -124,8 +124,7 @@ func Run(ctx context.Context, s Server, opts *Options) ([]Report, error) {
 // run runs one case.
 func (r *runner) run(ctx context.Context, c *Case) Report {
 	if c.Area == offersArea {
-		r.lacks(ctx, c.feature())
-		return r.asking(c.feature()).report
+		return r.offered(ctx, c.feature()).report
 	}
 	return r.measure(ctx, c)
 }
@@ -147,9 +146,8 @@ func (r *runner) measure(ctx context.Context, c *Case) (report Report) {
 	begun := time.Now()
 	from := r.guesser
 	if c.Area != limitsArea {
-		from = r.clients.next()
+		from = r.client()
 		defer from.close()
-		from.waiting = r.waiting
 	}
 	s := newScope(from)
 	err := r.play(ctx, c, s)
@@ -190,9 +188,7 @@ func (r *runner) measure(ctx context.Context, c *Case) (report Report) {
 }
 
 func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
-	s.values["admin_token"] = r.server.AdminToken
-	s.values["as_token"], s.values["as_prefix"] = r.server.AppServiceToken, r.server.AppServicePrefix
-	s.values["password"] = r.password()
+	r.given(s)
 	for name, decl := range c.tokens {
 		if r.flow == "D" {
 			s.values["token."+name] = ""
@@ -204,7 +200,23 @@ func (r *runner) play(ctx context.Context, c *Case, s *scope) error {
 		}
 		s.values["token."+name] = value
 	}
-	return r.steps(ctx, c.steps, s)
+	giveBack, err := r.borrow(ctx, c, s)
+	if err != nil {
+		return err
+	}
+	before := s.log.count()
+	err = r.steps(ctx, c.steps, s)
+	giveBack(intact(err, s, before))
+	return err
+}
+
+// given sets the variables that the operator has given, and the password of the accounts.
+func (r *runner) given(s *scope) {
+	s.values["admin_token"] = r.server.AdminToken
+	s.values["as_token"], s.values["as_prefix"] = r.server.AppServiceToken, r.server.AppServicePrefix
+	password := r.password()
+	s.values["password"] = password
+	s.log.passwords = append(s.log.passwords, password)
 }
 
 // endpoints returns the endpoints that a case sends requests to.
@@ -223,8 +235,26 @@ func (r *runner) endpoints(c *Case) []string {
 		}
 	}
 	walk(c.steps)
-	if len(c.tokens) > 0 && r.tokens() && r.server.NewToken == nil && r.server.AdminToken != "" {
+	if _, missing := r.accounts.state(c.wanted()); missing {
+		seen[endpoint(registerPath)] = true
+	}
+	if r.mints(c) {
 		seen[endpoint(adminPath)] = true
 	}
 	return slices.Collect(maps.Keys(seen))
 }
+
+// heldUp reports whether a case would have to wait: for a limit of the homeserver, or for
+// an account that another case has borrowed.
+func (r *runner) heldUp(c *Case) bool {
+	wait, _ := r.accounts.state(c.wanted())
+	return wait || r.sender.gates.shut(r.endpoints(c))
+}
+
+// mints reports whether tokens are made for the case through the administration.
+func (r *runner) mints(c *Case) bool {
+	return len(c.tokens)+len(c.accounts) > 0 && r.tokens() && r.server.NewToken == nil && r.server.AdminToken != ""
+}
+
+// wanted are the accounts that the case borrows.
+func (c *Case) wanted() []accountDecl { return slices.Collect(maps.Values(c.accounts)) }

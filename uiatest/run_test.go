@@ -156,7 +156,7 @@ func TestCasesHaveAddresses(t *testing.T) {
 		clear(addresses)
 		reports, err := Run(t.Context(), server, &Options{Rate: 1000, Match: regexp.MustCompile("^input/")})
 		require.NoError(t, err)
-		sent := 1 // before the cases
+		sent := 2 // before the cases, and to ask for what the homeserver offers
 		for _, r := range reports {
 			if r.Outcome != NotApplicable {
 				sent++

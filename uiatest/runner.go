@@ -9,16 +9,17 @@ import (
 
 // runner runs cases against one homeserver.
 type runner struct {
-	server  Server
-	sender  *sender
-	clients *origins
-	from    *origin // for what is no case
-	guesser *origin // for the cases about limits
-	shares  *shares
-	waiting func() (resume func()) // called when a case has to wait; may be nil
-	mint    *mint
-	suite   *suite
-	flow    string // "T", "TD", "D" or ""
+	server   Server
+	sender   *sender
+	clients  *origins
+	from     *origin // for what is no case
+	guesser  *origin // for the cases about limits
+	shares   *shares
+	waiting  func() (resume func()) // called when a case has to wait; may be nil
+	mint     *mint
+	accounts *accounts
+	suite    *suite
+	flow     string // "T", "TD", "D" or ""
 
 	mu    sync.Mutex
 	fail  error              // why the run cannot go on
@@ -37,7 +38,7 @@ func newRunner(ctx context.Context, s Server, opts *Options) (*runner, error) {
 	if rate <= 0 && s.URL != "" {
 		rate = 20
 	}
-	r := &runner{server: s, suite: suite, asked: make(map[string]*asking)}
+	r := &runner{server: s, suite: suite, asked: make(map[string]*asking), accounts: newAccounts()}
 	r.sender = &sender{base: s.base(), budget: newBudget(MaxGuesses)}
 	if rate > 0 {
 		r.sender.every = time.Duration(float64(time.Second) / rate)
@@ -51,6 +52,13 @@ func newRunner(ctx context.Context, s Server, opts *Options) (*runner, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// client returns a new client, which makes room for other cases while it has to wait.
+func (r *runner) client() *origin {
+	from := r.clients.next()
+	from.waiting = r.waiting
+	return from
 }
 
 // alive reports whether the homeserver answers anything at all.

@@ -24,6 +24,7 @@ type scope struct {
 	page   *answer   // the last answer that was HTML
 	log    *exchange // what has been sent
 	last   int       // the exchange that was sent last
+	lent   map[string]lentAccount
 }
 
 // madeUp is what was made up for a case.
@@ -34,9 +35,10 @@ type madeUp struct {
 
 // exchange is what a case has sent, and what came back.
 type exchange struct {
-	mu     sync.Mutex
-	all    []Exchange
-	access []string // the access tokens that were in answers, each once
+	mu        sync.Mutex
+	all       []Exchange
+	access    []string // the access tokens that were in answers, each once
+	passwords []string // of the accounts
 }
 
 // maxExchanges is how many exchanges of a case are kept.
@@ -62,6 +64,34 @@ func (x *exchange) add(e Exchange, a *answer) (at int) {
 	return len(x.all) - 1
 }
 
+// addAll keeps what was sent to make something that a case uses, and returns where the
+// exchange is that was at a place of other.
+func (x *exchange) addAll(other *exchange, place int) (at int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, token := range other.access {
+		if !slices.Contains(x.access, token) {
+			x.access = append(x.access, token)
+		}
+	}
+	for i, password := range other.passwords {
+		if !slices.Contains(x.passwords, password) {
+			x.passwords = append(x.passwords, other.passwords[i])
+		}
+	}
+	at = min(len(x.all)+place, maxExchanges-1)
+	x.all = append(x.all, other.all...)
+	x.all = x.all[:min(len(x.all), maxExchanges)]
+	return at
+}
+
+// count is how many exchanges there are.
+func (x *exchange) count() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.all)
+}
+
 // blame marks an exchange whose answer is not as expected.
 func (x *exchange) blame(at int) {
 	x.mu.Lock()
@@ -79,7 +109,7 @@ func (x *exchange) blamed() bool {
 }
 
 func newScope(from *origin) *scope {
-	return &scope{from: from, values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}}
+	return &scope{from: from, values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}, lent: map[string]lentAccount{}}
 }
 
 // contestant returns a scope for one that takes part in a race.
@@ -201,14 +231,20 @@ func (s *scope) variable(name string) (any, error) {
 		return strings.Repeat(what, n), err
 	case "name":
 		return s.filling(name, arg)
+	case "account":
+		_, member, _ := strings.Cut(arg, ".")
+		return nil, problems(fmt.Sprintf("member %q is missing where the account was registered", member))
 	}
 	return nil, fmt.Errorf("${%s}: there is no such variable", name)
 }
 
 // filling returns a username that makes a user ID of so many bytes, on the server of
-// ${user_id}.
+// ${user_id} or of ${account.a.user_id}.
 func (s *scope) filling(name, size string) (any, error) {
-	id, _ := s.values["user_id"].(string)
+	id, ok := s.values["user_id"].(string)
+	if !ok {
+		id, _ = s.values["account.a.user_id"].(string)
+	}
 	_, server, ok := strings.Cut(id, ":")
 	n, err := strconv.Atoi(size)
 	if !ok || err != nil {

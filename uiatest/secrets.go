@@ -24,7 +24,7 @@ func (r *runner) secrets(s *scope) secrets {
 	for i, token := range s.log.access {
 		found.add(token, fmt.Sprintf("(access token %d)", i+1))
 	}
-	if password, ok := s.values["password"].(string); ok {
+	for _, password := range s.log.passwords {
 		found.add(password, "(password)")
 	}
 	return found

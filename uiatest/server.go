@@ -129,7 +129,7 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 		return why
 	}
 	needs := c.Needs
-	if len(c.tokens) > 0 && r.tokens() && r.server.NewToken == nil && r.server.AdminToken != "" {
+	if r.mints(c) {
 		needs = append(slices.Clone(needs), "admin")
 	}
 	for _, need := range needs {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -110,26 +111,47 @@ func (r *runner) password() string {
 	return "Kit-7-" + random(20)
 }
 
+// TokensFor returns how many of Server.Tokens the cases take of a homeserver with which
+// nothing is wrong: those of the cases, and one for each account that they share.
+func TokensFor(cases []Case) int {
+	s, err := load()
+	if err != nil {
+		panic(err) // the files are embedded, and a test parses them
+	}
+	take := 0
+	borrowed, spoilt := make(map[string]int), make(map[string]int)
+	asked := make(map[string]bool)
+	borrow := func(accounts map[string]accountDecl) {
+		for _, d := range accounts {
+			borrowed[d.kind()]++
+			if d.Spoils {
+				spoilt[d.kind()]++
+			}
+		}
+	}
+	for _, c := range cases {
+		take += c.Tokens
+		borrow(c.accounts)
+		for _, need := range c.Needs {
+			if !asked[need] {
+				asked[need] = true
+				borrow(s.probes[need].Accounts)
+			}
+		}
+	}
+	for kind, n := range borrowed {
+		take += min(n, maxLent+spoilt[kind])
+	}
+	return take
+}
+
 // enoughTokens says whether the tokens that were given suffice for the cases.
 func (r *runner) enoughTokens(cases []Case) error {
 	s := &r.server
 	if s.NewToken != nil || s.AdminToken != "" || len(s.Tokens) == 0 {
 		return nil
 	}
-	take := 0
-	asked := make(map[string]bool)
-	for _, c := range cases {
-		if r.unmet(&c) != "" {
-			continue
-		}
-		take += c.Tokens
-		for _, need := range c.Needs {
-			if !asked[need] {
-				take += len(r.suite.probes[need].Tokens)
-			}
-			asked[need] = true
-		}
-	}
+	take := TokensFor(slices.DeleteFunc(slices.Clone(cases), func(c Case) bool { return r.unmet(&c) != "" }))
 	if take > len(s.Tokens) {
 		return &SetupError{"Tokens", fmt.Sprintf("%d registration tokens were given, and the cases take %d: give more, or choose fewer cases", len(s.Tokens), take)}
 	}

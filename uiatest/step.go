@@ -47,6 +47,8 @@ func (r *runner) step(ctx context.Context, st *step, s *scope) error {
 		return s.set(st.Set)
 	case st.Race != nil:
 		return r.race(ctx, st.Race, s)
+	case st.Registered != "":
+		return r.registered(st, s)
 	case st.Until != nil:
 		return r.until(ctx, st, s)
 	case st.Wait > 0:

@@ -27,12 +27,14 @@ type mint struct {
 // cannotMake returns why the tokens of a case cannot be made; "" if they can.
 func (r *runner) cannotMake(c *Case) string {
 	s := &r.server
+	if r.flow == "D" || s.NewToken != nil || s.AdminToken != "" {
+		return ""
+	}
+	if len(c.tokens)+len(c.accounts) > 0 && len(s.Tokens) == 0 {
+		return "no way to make registration tokens"
+	}
 	for _, t := range c.tokens {
-		switch {
-		case r.flow == "D" || s.NewToken != nil || s.AdminToken != "":
-		case len(s.Tokens) == 0:
-			return "no way to make registration tokens"
-		case !t.plain():
+		if !t.plain() {
 			return "the tokens that were given are of one use each, and the case needs another kind"
 		}
 	}

@@ -15,14 +15,10 @@ var helpText string
 // help describes the command.
 func help(fs *flag.FlagSet) {
 	cases := uiatest.Cases()
-	tokens := 0
-	for _, c := range cases {
-		tokens += c.Tokens
-	}
 	fmt.Fprint(fs.Output(), strings.NewReplacer(
 		"{cases}", fmt.Sprint(len(cases)),
 		"{accounts}", fmt.Sprint(uiatest.Accounts),
-		"{tokens}", fmt.Sprint(tokens),
+		"{tokens}", fmt.Sprint(uiatest.TokensFor(cases)),
 		"{guesses}", fmt.Sprint(uiatest.MaxGuesses),
 	).Replace(helpText))
 	fs.PrintDefaults()

