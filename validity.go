@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -67,17 +68,42 @@ func ValidityHandler(e *Engine, tokens TokenStore, opts *ValidityOptions) (http.
 // validityOperation stands in events for the operation of the endpoint, which has none.
 const validityOperation = "validity"
 
-// invalid returns why nobody could register with the token now; nil if somebody could.
-func (e *Engine) invalid(ctx context.Context, tokens TokenStore, value string) error {
+// LookUpToken looks at a token for somebody who wants to register with it: for a page on
+// which an invitation ends, for example. It is one read of the store. A token that nobody
+// could register with now is charged to the client's budget, like a failed stage, and the
+// error is [ErrNotFound], [ErrRevoked], [ErrExpired] or [ErrExhausted]: the page may say
+// which, because who has the link has the token. With the last three the token is
+// returned as well; an exhausted one with Pending uses may be free again in a minute. Any
+// other error is for [Answer]: a *LimitError if the client's budget is spent, or what the
+// store has returned.
+func (e *Engine) LookUpToken(ctx context.Context, client netip.Addr, tokens TokenStore, value string) (Token, error) {
+	settle, err := e.charge(ctx, client)
+	if err != nil {
+		return Token{}, err
+	}
+	defer settle(false) // if the store panics or fails; after the first call it does nothing
+	token, err := e.usable(ctx, tokens, strings.TrimSpace(value))
+	why, known := storeReason(err)
+	if err == nil || !known {
+		return token, err
+	}
+	settle(true)
+	e.observe(ctx, Event{Kind: EventStageFailed, Operation: validityOperation, Stage: TokenType, Client: client, Reason: why})
+	return token, err
+}
+
+// usable returns the token, and why nobody could register with it now; nil if somebody
+// could.
+func (e *Engine) usable(ctx context.Context, tokens TokenStore, value string) (Token, error) {
 	if !ValidTokenValue(value) {
-		return ErrNotFound
+		return Token{}, ErrNotFound
 	}
 	now := e.now()
 	token, err := tokens.Token(ctx, value, now)
 	if err != nil {
-		return err
+		return Token{}, err
 	}
-	return token.Usable(now)
+	return token, token.Usable(now)
 }
 
 func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
@@ -89,25 +115,13 @@ func (e *Engine) valid(r *http.Request, tokens TokenStore) (bool, error) {
 	default:
 		return false, NewError(http.StatusBadRequest, spec.InvalidParam("The query parameter token is there more than once."))
 	}
-	var req Request
+	var client netip.Addr
 	if e.cfg.Client != nil {
-		req.Client = e.cfg.Client(r)
+		client = e.cfg.Client(r)
 	}
-	settle, err := e.charge(r.Context(), req.Client)
-	if err != nil {
-		return false, err
+	_, err := e.LookUpToken(r.Context(), client, tokens, query.Get("token"))
+	if _, known := storeReason(err); known {
+		return false, nil
 	}
-	defer settle(false) // if the store panics or fails; after the first call it does nothing
-	reason := e.invalid(r.Context(), tokens, strings.TrimSpace(query.Get("token")))
-	why, known := storeReason(reason)
-	if reason != nil && !known {
-		return false, reason
-	}
-	settle(reason != nil)
-	if reason != nil {
-		e.observe(r.Context(), Event{
-			Kind: EventStageFailed, Operation: validityOperation, Stage: TokenType, Client: req.Client, Reason: why,
-		})
-	}
-	return reason == nil, nil
+	return err == nil, err
 }

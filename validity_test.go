@@ -274,3 +274,28 @@ func TestValidityIsAGuess(t *testing.T) {
 	expired.Reason = "token expired"
 	assert.Equal(t, []uia.Event{failed, expired, {Kind: uia.EventLimitHit, Client: failed.Client}}, events)
 }
+
+// A page that is told why a token cannot be used is charged like the endpoint.
+func TestLookUpToken(t *testing.T) {
+	v := newValidity(t, nil, nil)
+	once := int64(1)
+	v.add(uia.Token{Value: "good", UsesAllowed: &once, Label: "for Bob"})
+	v.add(uia.Token{Value: "revoked", Revoked: true})
+	v.add(uia.Token{Value: "expired", Expires: v.clock.Now().Add(-time.Hour)})
+	v.add(uia.Token{Value: "used", UsesAllowed: new(int64(0))})
+	look := func(value string) (uia.Token, error) {
+		return v.engine.LookUpToken(t.Context(), netip.MustParseAddr("192.0.2.77"), v.meter, value)
+	}
+	token, err := look(" good\n")
+	require.NoError(t, err)
+	assert.Equal(t, "for Bob", token.Label)
+	for value, want := range map[string]error{
+		"revoked": uia.ErrRevoked, "expired": uia.ErrExpired, "used": uia.ErrExhausted, "unknown": uia.ErrNotFound, "no token": uia.ErrNotFound,
+	} {
+		token, err := look(value)
+		assert.ErrorIs(t, err, want, value)
+		if want != uia.ErrNotFound {
+			assert.Equal(t, value, token.Value)
+		}
+	}
+}

@@ -4,9 +4,7 @@ package fallback
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"html/template"
 	"io"
 	"net/http"
@@ -17,8 +15,8 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
-	"github.com/matrix-uia/uia/form"
-	"github.com/matrix-uia/uia/internal/panics"
+	"github.com/matrix-uia/uia/catalog"
+	"github.com/matrix-uia/uia/internal/stageform"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -33,10 +31,15 @@ type Options struct {
 	// Title names the homeserver at the top of the page. Empty means
 	// "Matrix account".
 	Title string
+	// Look is the logo, the colours and the links of the pages.
+	Look Look
+	// Catalog has the texts of the pages. Nil means catalog.Default.
+	Catalog *catalog.Catalog
 	// Template replaces the page. It is executed with a *[Page]. Its inline styles and
 	// scripts work if they are the same on every page. It cannot load other styles,
 	// scripts or images, and style attributes do not work. Its page must contain
-	// <script>{{.Script}}</script> when .Done. Nil means the page of this package.
+	// <script>{{.Script}}</script> when .Done. Nil means the page of this package. The
+	// security headers are the same with every template.
 	Template *template.Template
 	// Redirects lists the absolute URLs to which a completed page may lead back a mobile
 	// client. The client asks for one by the further query parameter redirect, and the
@@ -57,6 +60,7 @@ type Options struct {
 type Handler struct {
 	engine *uia.Engine
 	pages  *pages
+	texts  *catalog.Catalog
 	opts   Options
 }
 
@@ -80,17 +84,19 @@ func New(e *uia.Engine, opts *Options) (*Handler, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
+	texts := opts.Catalog
+	if texts == nil {
+		texts = catalog.Default()
+	}
 	p, err := newPages(*opts)
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{engine: e, pages: p, opts: *opts}, nil
+	return &Handler{engine: e, pages: p, texts: texts, opts: *opts}, nil
 }
 
 var (
 	errNoPage     = uia.NewError(http.StatusNotFound, spec.Unrecognized("There is no such page."))
-	errBadForm    = uia.NewError(http.StatusBadRequest, spec.InvalidParam("What was sent could not be read. Please try again."))
-	errLargeForm  = uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "What was sent is too large."})
 	errExpired    = uia.NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired."))
 	errFinished   = uia.NewError(http.StatusForbidden, spec.Forbidden("The session is finished."))
 	errTooEarly   = uia.NewError(http.StatusForbidden, spec.Forbidden("Another step comes first."))
@@ -162,9 +168,7 @@ func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err er
 	case !slices.Contains(s.Next(), st.Type()):
 		return page, misplaced(s, st)
 	}
-	shown, err := formOf(r.Context(), st, s, form.State{
-		Languages: languages(r.Header.Get("Accept-Language")), Extra: sent.extra,
-	})
+	shown, err := stageform.Form(r.Context(), st, s, h.State(r, sent.extra))
 	if err != nil {
 		return page, err
 	}
@@ -178,7 +182,7 @@ func (h *Handler) sessionID(r *http.Request, query url.Values) (string, error) {
 	ids := query["session"]
 	if len(ids) == 0 && r.Method == http.MethodPost {
 		req, err := h.engine.Request(r, uia.Caller{})
-		sent, err := values(req.Body, err)
+		sent, err := stageform.Values(req.Body, err)
 		if err != nil {
 			return "", err
 		}
@@ -189,25 +193,6 @@ func (h *Handler) sessionID(r *http.Request, query url.Values) (string, error) {
 		return "", errExpired
 	}
 	return ids[0], nil
-}
-
-// formOf asks the stage for its form. Its errors name the stage.
-func formOf(ctx context.Context, st uia.FallbackStage, s *uia.Session, state form.State) (shown *form.Form, err error) {
-	defer named(st, &err)
-	defer panics.ToError(&err)
-	shown, err = st.Form(ctx, s, state)
-	if err == nil && shown == nil {
-		err = errors.New("there is no form")
-	}
-	return shown, err
-}
-
-// named puts the stage's name in front of an error, and keeps an error that is an answer
-// one.
-func named(st uia.Stage, err *error) {
-	if *err != nil {
-		*err = fmt.Errorf("stage %q: the fallback page: %w", st.Type(), *err)
-	}
 }
 
 // session returns the session of this ID. An error of it is errExpired, errFinished, or

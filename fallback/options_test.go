@@ -108,7 +108,7 @@ func TestSources(t *testing.T) {
 	policy := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
 	i := slices.IndexFunc(policy, func(s string) bool { return strings.HasPrefix(s, "script-src ") })
 	require.GreaterOrEqual(t, i, 0)
-	assert.Regexp(t, `^script-src 'sha256-[^ ]+' https://captcha\.example/api/$`, policy[i])
+	assert.Regexp(t, `^script-src( 'sha256-[^ ]+'){2} https://captcha\.example/api/$`, policy[i])
 	assert.Contains(t, policy, "frame-src https://*.captcha.example")
 	assert.Contains(t, policy, "form-action 'self'")
 	assert.Contains(t, w.Body.String(), `<script src="https://captcha.example/api.js" async defer></script>`)

@@ -21,18 +21,27 @@ import (
 type pages struct {
 	template        *template.Template
 	title           string
+	style           template.CSS
+	logo            template.URL
+	links           []form.Link
 	styles, scripts []string // sources for the policy: hashes
 }
 
 func newPages(o Options) (*pages, error) {
-	p := &pages{template: o.Template, title: o.Title}
+	p := &pages{template: o.Template, title: o.Title, links: o.Look.Links}
 	if p.title == "" {
 		p.title = "Matrix account"
 	}
 	if p.template == nil {
 		p.template = template.Must(template.New("fallback").Parse(pageHTML))
 	}
+	var styleErr, logoErr error
+	p.style, styleErr = o.Look.css()
+	p.logo, logoErr = o.Look.logo()
 	var mistakes []error
+	if err := errors.Join(styleErr, logoErr); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	for _, target := range o.Redirects {
 		if u, err := url.Parse(target); err != nil || !u.IsAbs() || slices.Contains([]string{"javascript", "data", "vbscript", "blob", "file"}, u.Scheme) {
 			mistakes = append(mistakes, fmt.Errorf("fallback: Options.Redirects: %q is not an absolute URL to lead to", target))
@@ -44,7 +53,7 @@ func newPages(o Options) (*pages, error) {
 	sample := form.Form{Heading: "h", Text: "t", Submit: "s", Link: &form.Link{}, Fields: []form.Field{{Name: "n", Label: "l"}}}
 	finished := &Page{Redirect: "x:", Action: "a"}
 	finished.done()
-	asking := &Page{Action: "a", Error: "e"}
+	asking := &Page{Action: "a", Error: "e", Facts: []Fact{{"l", "v"}}}
 	asking.ask(sample, nil)
 	for _, page := range []*Page{asking, finished, {Heading: "h", Error: "e"}} {
 		out, err := p.render(page)
@@ -84,7 +93,8 @@ func hash(content []byte) string {
 }
 
 func (p *pages) render(page *Page) ([]byte, error) {
-	page.Title, page.Style, page.Script = p.title, pageCSS, pageScript
+	page.Title, page.Style, page.Script, page.Help = p.title, p.style, pageScript, pageJS
+	page.Logo, page.Links = p.logo, p.links
 	var out bytes.Buffer
 	if err := p.template.Execute(&out, page); err != nil {
 		return nil, err
@@ -101,7 +111,7 @@ func (p *pages) write(w http.ResponseWriter, status int, page *Page) error {
 	h := w.Header()
 	wire.SetCORS(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", p.policy(page.Form))
+	h.Set("Content-Security-Policy", p.policy(page))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // the address has the session in it
@@ -114,9 +124,15 @@ func (p *pages) write(w http.ResponseWriter, status int, page *Page) error {
 }
 
 // policy returns the Content-Security-Policy of a page.
-func (p *pages) policy(shown *form.Form) string {
+func (p *pages) policy(page *Page) string {
 	sources := map[string][]string{"style-src": p.styles, "script-src": p.scripts}
-	if shown != nil {
+	if page.Logo != "" || page.Image != "" {
+		sources["img-src"] = []string{"data:"}
+	}
+	if shown := page.Form; shown != nil {
+		if slices.ContainsFunc(shown.Fields, func(f form.Field) bool { return f.Check != "" }) {
+			sources["connect-src"] = []string{"'self'"}
+		}
 		for _, directive := range []string{"script-src", "style-src", "frame-src", "connect-src", "img-src"} {
 			for _, source := range shown.Sources[directive] {
 				if sourceExpression.MatchString(source) {

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"unicode/utf8"
 
 	"github.com/matrix-uia/uia"
-	"github.com/matrix-uia/uia/internal/panics"
+	"github.com/matrix-uia/uia/internal/stageform"
 )
 
 // submission is the result of a submitted form.
@@ -21,11 +20,11 @@ type submission struct {
 // submit attempts the stage with what was submitted.
 func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) (sent submission) {
 	req, err := h.engine.Request(r, uia.Caller{})
-	if sent.values, sent.failure = values(req.Body, err); sent.failure != nil {
+	if sent.values, sent.failure = stageform.Values(req.Body, err); sent.failure != nil {
 		return sent
 	}
 	s.Client = req.Client
-	auth, err := formAuth(st, s, sent.values)
+	auth, err := stageform.Auth(st, s, sent.values)
 	if err == nil {
 		err = h.engine.Attempt(r.Context(), s, st.Type(), auth)
 	}
@@ -35,31 +34,4 @@ func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) 
 	}
 	sent.failure = err
 	return sent
-}
-
-// formAuth makes auth data of a submitted form. Its errors name the stage.
-func formAuth(st uia.FallbackStage, s *uia.Session, sent url.Values) (auth json.RawMessage, err error) {
-	defer named(st, &err)
-	defer panics.ToError(&err)
-	return st.FormAuth(s, sent)
-}
-
-// values reads a submitted form, whatever its Content-Type.
-func values(body []byte, err error) (url.Values, error) {
-	if refusal, ok := errors.AsType[*uia.Error](err); ok && refusal.Status == http.StatusRequestEntityTooLarge {
-		return nil, errLargeForm
-	}
-	if err != nil {
-		return nil, errBadForm
-	}
-	values, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, errBadForm
-	}
-	for name, list := range values {
-		if len(list) != 1 || !utf8.ValidString(name) || !utf8.ValidString(list[0]) {
-			return nil, errBadForm
-		}
-	}
-	return values, nil
 }

@@ -46,16 +46,34 @@ func (reg *Registration) available(r *http.Request, e *uia.Engine) error {
 	if err != nil {
 		return err
 	}
-	if err := reg.limitAvailable(r.Context(), req.Client); err != nil {
-		return err
-	}
 	query := r.URL.Query()
 	if !query.Has("username") {
+		if err := reg.limitAvailable(r.Context(), req.Client); err != nil {
+			return err
+		}
 		return refuse(http.StatusBadRequest, spec.ErrorMissingParam, "The query parameter username is missing.")
+	}
+	return reg.Available(r, req.Client, query.Get("username"))
+}
+
+// Available returns nil if somebody could register with what they have typed as their
+// username, and otherwise why not: what GET /register/available answers, for a page of the
+// homeserver's own. r is the request for the page, of which no body is read, and client who
+// has sent it; LimitAvailable may refuse.
+func (reg *Registration) Available(r *http.Request, client netip.Addr, typed string) error {
+	caller, err := reg.caller(r)
+	if err != nil {
+		return err
+	}
+	if reg.disabled(r) {
+		return errDisabled()
+	}
+	if err := reg.limitAvailable(r.Context(), client); err != nil {
+		return err
 	}
 	// Ask about the name that a registration would get, so that both endpoints give the
 	// same answer.
-	asked := UsernameRequest{Localpart: CanonicalLocalpart(query.Get("username")), ServerName: cmp.Or(caller.Target, reg.ServerName), Client: req.Client}
+	asked := UsernameRequest{Localpart: CanonicalLocalpart(typed), ServerName: cmp.Or(caller.Target, reg.ServerName), Client: client}
 	if err := reg.checkGrammar(asked.Localpart, asked.ServerName); err != nil {
 		return err
 	}

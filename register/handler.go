@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
@@ -66,14 +67,35 @@ func (reg *Registration) register(r *http.Request, e *uia.Engine) (response json
 		restoreBody(r, req.Body)
 		return nil, other, nil
 	}
+	response, err = reg.authenticated(r, e, req)
+	return response, nil, err
+}
+
+func (reg *Registration) authenticated(r *http.Request, e *uia.Engine, req uia.Request) (json.RawMessage, error) {
 	grant, err := e.Authenticate(r.Context(), req)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	response, err = grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
+	return grant.Finish(r.Context(), func(ctx context.Context, s *uia.Session) (uia.Effect, error) {
 		return reg.create(ctx, s, r)
 	})
-	return response, nil, err
+}
+
+// Register registers an ordinary account for a page of the homeserver's own: it does what
+// POST /register does with this body, and returns the response. r is the request for the
+// page, of which no body is read, and client who has sent it. The error is an
+// *uia.Challenge or an *uia.Error, as the engine's Authenticate and Finish return it. The
+// engine has to have the registration's Operation.
+func (reg *Registration) Register(r *http.Request, e *uia.Engine, client netip.Addr, body []byte) (json.RawMessage, error) {
+	caller, err := reg.caller(r)
+	req := uia.Request{Operation: OperationName, Subject: caller.Subject, Target: caller.Target, Client: client, Body: body}
+	if err == nil && reg.disabled(r) {
+		err = errDisabled()
+	}
+	if err != nil {
+		return nil, e.Refuse(r.Context(), req, err)
+	}
+	return reg.authenticated(r, e, req)
 }
 
 // account returns what the session asks for.

@@ -4,6 +4,7 @@
 package register
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,6 +225,13 @@ func (reg *Registration) caller(r *http.Request) (uia.Caller, error) {
 		}
 	}
 	return c, nil
+}
+
+// ServerNameOf returns the part of user IDs behind the colon for the request: what Host
+// says or, without it, ServerName. The error is an *uia.Error.
+func (reg *Registration) ServerNameOf(r *http.Request) (string, error) {
+	c, err := reg.caller(r)
+	return cmp.Or(c.Target, reg.ServerName), err
 }
 
 // serverName returns the server name for which the session registers.

@@ -58,7 +58,7 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.options.SharedSecret, "registration-shared-secret", "",
 		"let tools that know this `secret` make accounts through /_synapse/admin/v1/register")
 	fs.StringVar(&c.options.InviteURL, "invite", "",
-		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}")
+		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}, instead of one to the page of this server")
 	fs.StringVar(&c.audit, "audit", "", "append a line of JSON for each event to this `file`, instead of writing it with the log")
 	fs.Func("admin", "make this account, or make it a server admin's if it is there, `USER[:PASSWORD]`; a password is made up and printed if none is given",
 		func(s string) (err error) {

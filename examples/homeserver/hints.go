@@ -14,9 +14,10 @@ import (
 	"github.com/matrix-uia/uia"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/signup"
 )
 
-// hints are what a newcomer needs: where the server is, a token, and two commands
+// hints are what a newcomer needs: a link to open, where the server is, a token, and two commands
 // that register an account with it.
 type hints struct {
 	serverName, database string
@@ -58,14 +59,21 @@ func newHints(ctx context.Context, storage *hs.Storage, opts hs.Options) (*hints
 
 // print prints the hints once it is known where the server listens.
 func (h *hints) print(w io.Writer, base string) {
-	fmt.Fprintf(w, "homeserver  %s (server name %s)\n", base, h.serverName)
-	fmt.Fprintf(w, "database    %s\n", h.database)
 	var usable string
 	for _, t := range h.tokens {
-		fmt.Fprintf(w, "token       %s (%s)\n", t.Value, t.describe())
 		if usable == "" && t.Usable(time.Now()) == nil {
 			usable = t.Value
 		}
+	}
+	link := base + signup.Path
+	if usable != "" {
+		link = strings.ReplaceAll(signup.InviteURL(link), "{token}", usable)
+	}
+	fmt.Fprintf(w, "sign up     %s\n", link)
+	fmt.Fprintf(w, "homeserver  %s (server name %s)\n", base, h.serverName)
+	fmt.Fprintf(w, "database    %s\n", h.database)
+	for _, t := range h.tokens {
+		fmt.Fprintf(w, "token       %s (%s)\n", t.Value, t.describe())
 	}
 	commands := h.curlPair(base, usable)
 	switch {

@@ -47,7 +47,7 @@ func startProcess(t *testing.T, db string) *process {
 	t.Cleanup(p.kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
-	p.url = strings.Fields(line)[1]
+	p.url, _, _ = strings.Cut(strings.Fields(line)[2], "/register") // of the link
 	return p
 }
 

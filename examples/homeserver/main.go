@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/signup"
 )
 
 func main() {
@@ -78,11 +79,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	base := cmp.Or(conf.options.BaseURL, baseURL(listener.Addr()))
+	conf.options.Address = base
+	conf.options.InviteURL = cmp.Or(conf.options.InviteURL, signup.InviteURL(base+signup.Path))
 	server, err := hs.New(ctx, conf.options)
 	if err != nil {
 		return err
 	}
-	hints.print(stdout, cmp.Or(conf.options.BaseURL, baseURL(listener.Addr())))
+	hints.print(stdout, base)
 	if err := makeAdmin(ctx, server, conf, stdout); err != nil {
 		return err
 	}

@@ -22,8 +22,15 @@ import (
 )
 
 // start runs the homeserver on a free port and returns the lines that it prints
-// before it serves. stop tells it to stop, and waits for it.
+// before it serves, without the first. stop tells it to stop, and waits for it.
 func start(t *testing.T, lines int, args ...string) (printed []string, stop func()) {
+	t.Helper()
+	printed, stop = startAll(t, lines+1, args...)
+	return printed[1:], stop
+}
+
+// startAll is start with the first line, which is the link to the page for newcomers.
+func startAll(t *testing.T, lines int, args ...string) (printed []string, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
@@ -43,6 +50,7 @@ func start(t *testing.T, lines int, args ...string) (printed []string, stop func
 		printed = append(printed, scanner.Text())
 	}
 	require.Len(t, printed, lines)
+	require.Contains(t, printed[0], "sign up     http")
 	go io.Copy(io.Discard, out)
 	return printed, stop
 }
@@ -151,6 +159,42 @@ func TestPrintedCommandsForANameThatIsTaken(t *testing.T) {
 		require.Contains(t, string(out), `"errcode":"M_USER_IN_USE"`)
 		require.Equal(t, 1, strings.Count(string(out), "errcode"), "%s", out)
 	}
+}
+
+// The first thing that is printed is the link that a newcomer follows, and it is the one
+// that administrators hand out.
+func TestPrintedLink(t *testing.T) {
+	lines, _ := startAll(t, 8, "-db", "memory", "-token", "abcd", "-admin", "root:secret")
+	link := strings.Fields(lines[0])[2]
+	require.Regexp(t, `^http://127\.0\.0\.1:\d+/register\?token=abcd$`, link)
+	get := func(link, accessToken string) string {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", link, nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+accessToken)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.Equal(t, 200, res.StatusCode, "%s", body)
+		return string(body)
+	}
+	require.Contains(t, get(link, ""), "Create your account")
+	base := strings.TrimSuffix(link, "/register?token=abcd")
+	res, err := http.Post(base+"/_matrix/client/v3/login", "application/json",
+		strings.NewReader(`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"root"},"password":"secret"}`))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var login struct {
+		AccessToken string `json:"access_token"`
+	}
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&login))
+	require.Contains(t, get(base+"/_synapse/admin/v1/registration_tokens/abcd", login.AccessToken), `"invite_url":"`+link+`"`)
+	require.Contains(t, get(base+"/_synapse/admin/v1/registration_tokens/abcd/qr", login.AccessToken), "PNG")
+
+	lines, _ = startAll(t, 5, "-db", "memory", "-flow", "m.login.dummy")
+	require.Regexp(t, `/register$`, lines[0])
+	require.Contains(t, get(strings.Fields(lines[0])[2], ""), "Create your account")
 }
 
 // What is printed can be opened in a browser.

@@ -5,6 +5,7 @@ package archtest
 const module = "github.com/matrix-uia/uia"
 
 const (
+	languages      = "golang.org/x/text/language"
 	spec           = "github.com/matrix-org/gomatrixserverlib/spec"
 	aead           = "golang.org/x/crypto/chacha20poly1305"
 	testifyAssert  = "github.com/stretchr/testify/assert"
@@ -16,6 +17,7 @@ const (
 // the root, and stores stand on nothing but it.
 var imports = map[string][]string{
 	// Leaves.
+	"catalog":            {"form", languages},
 	"form":               {},
 	"internal/canonical": {},
 	"internal/flow":      {},
@@ -37,11 +39,13 @@ var imports = map[string][]string{
 	"sqlstore": {"."},
 
 	// Handlers and stages.
-	"fallback": {".", "form", "internal/panics", "internal/wire", spec},
-	"stages":   {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
-	"register": {".", "internal/mistake", "internal/wire", spec},
-	"admin":    {".", "internal/keyring", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
-	"gateway":  {".", "admin", "internal/keyring", "internal/wire", "register", spec},
+	"fallback":           {".", "catalog", "form", "internal/stageform", "internal/wire", spec},
+	"internal/stageform": {".", "form", "internal/panics", "internal/wire", spec},
+	"stages":             {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
+	"signup":             {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
+	"register":           {".", "internal/mistake", "internal/wire", spec},
+	"admin":              {".", "internal/keyring", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
+	"gateway":            {".", "admin", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 

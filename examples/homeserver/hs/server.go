@@ -48,8 +48,12 @@ type Options struct {
 	// Client tells who sent a request. Nil means the address of its connection,
 	// which behind a proxy is the proxy's: then use uia.ClientBehind.
 	Client func(*http.Request) netip.Addr
+	// Address is what people type into an app to find the server. Empty means BaseURL or,
+	// if that is empty too, ServerName.
+	Address string
 	// InviteURL is the link that admins hand out, with {token} in it; see
-	// admin.Options. Empty means none.
+	// admin.Options. Empty means that of the page where people sign up, below BaseURL;
+	// without BaseURL none.
 	InviteURL string
 	// Audit gets a line for each event: who made a token, who used it, who guesses.
 	// Nil discards them.
@@ -141,7 +145,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	if err := s.route(opts.Storage.Tokens); err != nil {
 		return nil, err
 	}
-	if err := s.routeAdmin(opts); err != nil {
+	if err := errors.Join(s.routeAdmin(opts), s.routeSignup(opts)); err != nil {
 		return nil, err
 	}
 	return s, nil

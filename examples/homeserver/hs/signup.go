@@ -1,0 +1,25 @@
+package hs
+
+import (
+	"cmp"
+
+	"github.com/matrix-uia/uia/signup"
+)
+
+// routeSignup lays out the page on which an invite link ends.
+func (s *Server) routeSignup(opts Options) error {
+	page, err := signup.New(signup.Options{
+		Engine:       s.engine,
+		Registration: s.registration,
+		Pages:        s.pages,
+		Tokens:       opts.Storage.Tokens,
+		Secrets:      opts.Storage.Secrets,
+		Homeserver:   cmp.Or(opts.Address, opts.BaseURL, s.name),
+		QR:           drawQR,
+	})
+	if err != nil {
+		return err
+	}
+	s.router.add("", signup.Path, page)
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package signup_test
+
+const raceDetector = false
