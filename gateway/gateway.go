@@ -126,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case toServerVersion:
 		h.orPass(w, r, h.serverVersion)
 	case toSignup:
-		h.orPass(w, r, h.signup)
+		h.signupPage(w, r)
 	case toFallback:
 		if h.ours(r) {
 			h.fallback.ServeHTTP(w, r)
@@ -143,6 +143,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // own serves an endpoint that asks the upstream on the client's behalf.
 func (h *Handler) own(w http.ResponseWriter, r *http.Request, endpoint http.Handler) {
 	endpoint.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, h.client(r))))
+}
+
+// signupPage serves the page, or passes the request on if there is none.
+func (h *Handler) signupPage(w http.ResponseWriter, r *http.Request) {
+	if h.signup == nil {
+		h.proxy.ServeHTTP(w, r)
+		return
+	}
+	h.own(w, r, h.signup) // it asks the upstream on the client's behalf, like the API
 }
 
 // orPass passes a request on for which there is no endpoint.

@@ -24,6 +24,8 @@ type homeserver struct {
 	*httptest.Server
 	t    *testing.T
 	path string // of the guarded operation
+
+	tokens uia.TokenStore
 }
 
 // newHomeserver starts the example homeserver.
@@ -33,10 +35,13 @@ func newHomeserver(t *testing.T) *homeserver {
 	require.NoError(t, err)
 	server, err := hs.New(t.Context(), hs.Options{
 		ServerName: "example.org", Storage: storage,
-		Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Tokens: []uia.Token{{Value: "Welcome-2026"}},
+		Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Tokens: []uia.Token{
+			{Value: "Welcome-2026"}, {Value: "Once-2026", UsesAllowed: new(int64(1)), Meta: []byte(`{"inviter":"Alice"}`)},
+			{Value: "Carol-2026", Meta: []byte(`{"username":"carol"}`)},
+		},
 	})
 	require.NoError(t, err)
-	h := &homeserver{httptest.NewServer(server), t, "/_matrix/client/v3/register"}
+	h := &homeserver{httptest.NewServer(server), t, "/_matrix/client/v3/register", storage.Tokens}
 	t.Cleanup(func() {
 		server.Close()
 		h.Close()
@@ -54,7 +59,7 @@ func newStages(t *testing.T, typ string) *homeserver {
 	)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	h := &homeserver{httptest.NewServer(mux), t, "/op"}
+	h := &homeserver{httptest.NewServer(mux), t, "/op", nil}
 	t.Cleanup(h.Close)
 	store, box := memstore.New(nil), &stages.EmailMemory{}
 	email := &stages.EmailStage{Mailer: nobody{}, Store: box, Secrets: uia.FixedSecrets(bytes.Repeat([]byte("s"), 32)), ConfirmURL: h.URL + "/confirm", NoLimit: true}
