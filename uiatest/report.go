@@ -2,6 +2,7 @@ package uiatest
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -78,7 +79,7 @@ func (x *Exchange) brief() string {
 	answer, _, said := parts(x.Answer)
 	line := request
 	if body != "" {
-		line += " " + cut(strings.Join(strings.Fields(body), " "), 80)
+		line += " " + cut(strings.Join(strings.Fields(abridge(body)), " "), 80)
 	}
 	line += " -> " + answer
 	if _, rest, ok := strings.Cut(said, `"errcode":`); ok {
@@ -103,11 +104,8 @@ func label(name, message string, problems []string) (lines []string) {
 			next(header)
 		}
 	}
-	text := strings.FieldsFunc(body, func(r rune) bool { return r == '\n' })
+	text := bodyLines(body)
 	for i, line := range text {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
 		if len(lines) == maxMessage-1 && i < len(text)-1 {
 			next(fmt.Sprintf("... (%d more lines)", len(text)-i))
 			break
@@ -115,6 +113,30 @@ func label(name, message string, problems []string) (lines []string) {
 		next(line)
 	}
 	return lines
+}
+
+// bodyLines returns the lines of a body, those that are too long in several.
+func bodyLines(body string) (lines []string) {
+	for line := range strings.SplitSeq(abridge(body), "\n") {
+		runes := []rune(strings.TrimSpace(line))
+		for len(runes) > maxWidth {
+			lines = append(lines, string(runes[:maxWidth]))
+			runes = runes[maxWidth:]
+		}
+		if len(runes) > 0 {
+			lines = append(lines, string(runes))
+		}
+	}
+	return lines
+}
+
+// longString is a string in JSON that is so long that it is made for machines, such as a
+// session. What stands beside it matters more.
+var longString = regexp.MustCompile(`"[A-Za-z0-9+/=._~-]{48,}"`)
+
+// abridge shortens long strings in JSON.
+func abridge(body string) string {
+	return longString.ReplaceAllStringFunc(body, func(s string) string { return s[:17] + "..." + s[len(s)-1:] })
 }
 
 // parts takes a written message apart.

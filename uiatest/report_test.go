@@ -44,6 +44,21 @@ func TestExplainIsShort(t *testing.T) {
 	require.Empty(t, passed.Explain())
 }
 
+// A long session does not hide what stands beside it, and a long line is not cut off as
+// long as there is room.
+func TestExplainShowsWhatMatters(t *testing.T) {
+	session := strings.Repeat("s1-_", 40)
+	r := Report{Case: Case{Name: "uia/x"}, Outcome: Failed, Exchanges: []Exchange{{Failed: true,
+		Request: `POST /` + "\n\n" + `{"auth":{"session":"` + session + `","type":"m.login.dummy"}}`,
+		Answer:  `401 Unauthorized` + "\n\n" + `{"session":"` + session + `","flows":[` + strings.Repeat(`{"stages":["m.login.dummy"]},`, 12) + `{}],"completed":[]}`,
+	}}}
+	text := r.Explain()
+	require.Contains(t, text, `"session":"s1-_s1-_s1-_s1-_..."`)
+	require.Contains(t, text, `"type":"m.login.dummy"`)
+	require.Contains(t, text, `"completed":[]`)
+	require.NotContains(t, text, session)
+}
+
 // What is expected is said in words, not in the operators of the data.
 func TestWords(t *testing.T) {
 	for want, got := range map[string]string{

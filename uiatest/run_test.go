@@ -139,6 +139,34 @@ func TestLimitsHoldUpNothingElse(t *testing.T) {
 	})
 }
 
+// Nor is anything else held up while it is found out what the homeserver offers, neither
+// by the one who asks nor by those who wait for the answer.
+func TestAskingHoldsUpNothingElse(t *testing.T) {
+	for name, method := range map[string]string{"a case of offers": http.MethodDelete, "a probe": http.MethodPut} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == method && strings.Contains(r.URL.Path, "/devices/") && time.Since(begun) < time.Minute {
+						answering(http.StatusTooManyRequests, fmt.Sprintf(`{"retry_after_ms":%d}`, (time.Minute-time.Since(begun)).Milliseconds())).ServeHTTP(w, r)
+						return
+					}
+					answering(http.StatusUnauthorized, challenge).ServeHTTP(w, r)
+				})
+				after := make(map[string]time.Duration)
+				opts := &Options{
+					Match:    regexp.MustCompile("^(devices/(a-device-is-renamed|an-unknown-device-has-no-name)|input/what-is-no-object/.*)$"),
+					Progress: func(_, _ int, r Report) { after[r.Area] = time.Since(begun) },
+				}
+				_, err := Run(t.Context(), Server{Handler: server, NewToken: given}, opts)
+				require.NoError(t, err)
+				require.Less(t, after["input"], time.Second)
+				require.GreaterOrEqual(t, after["devices"], time.Minute)
+			})
+		})
+	}
+}
+
 // Each case is a client with an address of its own, on the loopback interface too, where
 // the system has more of it than one address.
 func TestCasesHaveAddresses(t *testing.T) {
