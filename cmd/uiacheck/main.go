@@ -67,7 +67,7 @@ func parseFlags(args []string, stdout io.Writer) (c config, err error) {
 	fs.BoolVar(&c.server.Closed, "closed", false, "registration is off: measure only that")
 	fs.StringVar(&c.server.Password, "password", "", "give the accounts this `password`, if the homeserver's policy refuses those that are made up")
 	fs.StringVar(&c.server.AppServiceToken, "as-token", "", "an application service's access `token`, for the cases about those (default $UIACHECK_AS_TOKEN)")
-	fs.StringVar(&c.server.AppServicePrefix, "as-prefix", "_uiatest_", "what the usernames `begin` with that the application service may register")
+	fs.StringVar(&c.server.AppServicePrefix, "as-prefix", "_uiatest_", "the usernames that the application service may register begin with this `prefix`")
 	fs.DurationVar(&c.server.Patience, "patience", 0, "let a case wait for this `time`: 6m for those that come back to a session after minutes")
 	match := fs.String("run", "", "run the cases whose names match this regular `expression`")
 	levels := fs.String("levels", "", "run the cases of these `levels`: a,b,c of must, should, client")
