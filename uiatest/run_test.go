@@ -268,6 +268,19 @@ func TestLimitsAreFound(t *testing.T) {
 	}
 }
 
+// Progress is told after each case, how many have ended and of how many.
+func TestProgressCounts(t *testing.T) {
+	var told []string
+	opts := &Options{Parallel: 4, Match: regexp.MustCompile("^(uia/no-auth-is-401|uia/params-is-an-object|limits/validity-is-limited)$")}
+	opts.Progress = func(done, total int, r Report) {
+		told = append(told, fmt.Sprintf("%d of %d", done, total))
+		require.NotEmpty(t, r.Outcome)
+	}
+	_, err := Run(t.Context(), Server{Handler: answering(http.StatusUnauthorized, challenge)}, opts)
+	require.NoError(t, err)
+	require.Equal(t, []string{"1 of 3", "2 of 3", "3 of 3"}, told)
+}
+
 // Requests go out at the rate that is asked for, and races are not drawn out.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
