@@ -43,10 +43,10 @@ type account struct {
 	kind   string
 	values map[string]any // what is known of it: user, user_id, password, session, last, ...
 	made   time.Time
-	answer *answer   // to its registration
-	log    *exchange // what was sent to make it
-	at     int       // where in log the registration is
-	used   bool      // a case has borrowed it before
+	answer *answer     // to its registration
+	log    *transcript // what was sent to make it
+	at     int         // where in log the registration is
+	used   bool        // a case has borrowed it before
 }
 
 // accounts are the accounts that are lent to cases. A case has the accounts that it

@@ -28,8 +28,9 @@ type budget struct {
 
 func newBudget(n int) *budget { return &budget{left: n, settled: make(chan struct{})} }
 
-// charge takes a guess, and waits while all that are left are in flight. Settle
-// says whether it was a failed one.
+// charge takes a guess from the budget. It waits while as many guesses are in flight as
+// are left. The caller calls settle when the guess has been answered, and says whether it
+// has failed.
 func (b *budget) charge(ctx context.Context) (settle func(failed bool), err error) {
 	for {
 		b.mu.Lock()
@@ -63,8 +64,8 @@ func (b *budget) settle(failed bool) {
 	b.settled = make(chan struct{})
 }
 
-// remaining is how many failed guesses can still be made if those in flight turn out
-// to be right, as most do.
+// remaining returns how many failed guesses can still be made. It takes those in flight
+// for right, as most of them are.
 func (b *budget) remaining() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,7 +90,7 @@ func guess(m *message) bool {
 	return false
 }
 
-// innocent are errors for another reason than the token.
+// innocent are the error codes that say nothing against the token.
 var innocent = map[string]bool{
 	"M_USER_IN_USE": true, "M_INVALID_USERNAME": true, "M_EXCLUSIVE": true, "M_WEAK_PASSWORD": true, "M_BAD_JSON": true,
 	"M_NOT_JSON": true, "M_MISSING_PARAM": true, "M_INVALID_PARAM": true, "M_TOO_LARGE": true, "M_LIMIT_EXCEEDED": true, "M_UNKNOWN": true,

@@ -15,9 +15,8 @@ var (
 	attribute = regexp.MustCompile(`(?s)([a-zA-Z][-a-zA-Z0-9]*)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?`)
 )
 
-// submit makes the request that sends the form of the last page, with text in the
-// field that a person types into. What hidden fields and the first button hold goes
-// along.
+// submit makes the request that sends the form of the last page, with text in the field
+// that a person types into, and with the values of hidden fields and of the first button.
 func (s *scope) submit(fill string) (*message, error) {
 	text, err := s.text(fill)
 	if err != nil {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// gates keep requests back to endpoints whose limit the homeserver has applied, and
-// no others.
+// gates hold back requests to endpoints where the homeserver has answered with status
+// 429. Requests to other endpoints go through.
 type gates struct {
 	mu     sync.Mutex
 	shared bool // the homeserver does not tell clients by their addresses
 	all    map[gateKey]*gate
 }
 
-// gateKey is a client's address, empty if the homeserver does not tell clients by
-// theirs, and an endpoint.
+// gateKey says whose requests a gate holds back, and to what. The address is empty if the
+// homeserver does not tell clients by their addresses.
 type gateKey struct{ address, endpoint string }
 
 // gate stands before an endpoint. After an answer with status 429 it is shut for as
@@ -53,8 +53,9 @@ func (g *gates) locked(from *origin, endpoint string) *gate {
 	return g.all[key]
 }
 
-// note takes note of an answer. A limit that meets a client at its first request was
-// reached by others: from then on all wait together.
+// note takes note of an answer. If the first request of a client to an endpoint is
+// limited, other clients have used the limit up. So the homeserver does not tell clients
+// by their addresses, and from then on all clients wait together.
 func (g *gates) note(from *origin, endpoint string, a *answer) {
 	limited := a.status == http.StatusTooManyRequests
 	g.mu.Lock()
@@ -108,8 +109,9 @@ func (g *gate) wait() time.Duration {
 	return time.Until(g.until)
 }
 
-// enter waits until the gate lets a request through. Waiting, if not nil, is called
-// before it waits, and what that returns after it.
+// enter waits until the gate lets a request through. If it has to wait and waiting is
+// not nil, it calls waiting before, and calls resume when the wait has ended. The caller
+// calls leave when the request has been answered.
 func (g *gate) enter(ctx context.Context, waiting func() (resume func())) (leave func(), err error) {
 	end := func() {}
 	begin := sync.OnceFunc(func() {

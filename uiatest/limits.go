@@ -19,7 +19,7 @@ type shares struct {
 	all map[string]*share
 }
 
-// share is what one way to guess has got.
+// share is what has become of the guesses of one way to guess.
 type share struct {
 	spent   int
 	limited bool // it was answered with status 429
@@ -41,10 +41,10 @@ func (s *shares) of(way string) *share {
 	return s.all[way]
 }
 
-// unlimited is what is wrong with a way to guess that is not limited.
+// unlimited is the error of a case that has made all its guesses and was never limited.
 type unlimited struct {
 	spent int
-	again func() error // guesses once more; nil if it is limited now, and as it should be
+	again func() error // makes one more guess; its error is nil if that is limited as it should be
 }
 
 func (e *unlimited) Error() string {
@@ -97,9 +97,9 @@ func (r *runner) until(ctx context.Context, st *step, s *scope) error {
 	return failed
 }
 
-// limits runs the cases about limits, one after the other. A limit that several ways
-// to guess have in common may be reached by the last of them only, and then the others
-// are limited as well: they get one more guess.
+// limits runs the cases about limits, one after the other. Several ways to guess may have
+// one limit in common, which only the last of them reaches. So if any limit was met, each
+// way that was not limited before makes one more guess, and passes if that is limited.
 func (r *runner) limits(cases []int, reports []Report, run func(i int)) {
 	for _, i := range cases {
 		run(i)

@@ -107,8 +107,9 @@ func (e *bodyExpect) problems(body string) (out []string) {
 	return out
 }
 
-// alternatives returns in which ways the answer is like none of the alternatives. It
-// speaks of those whose status the answer has; if there are none, of the status.
+// alternatives returns how the answer differs from each alternative that expects its
+// status, or nothing if it is as one of them expects. If no alternative expects its status,
+// that is the only difference it returns.
 func (e *expect) alternatives(a *answer) []string {
 	var near []string
 	var others statuses
@@ -131,8 +132,8 @@ func (e *expect) alternatives(a *answer) []string {
 	return []string{strings.Join(near, ", or else ")}
 }
 
-// served reports whether the answer is that of an endpoint that is there: one that is
-// not says so with M_UNRECOGNIZED, or is answered by something that knows no Matrix.
+// served reports whether the endpoint is there that has answered. If it is not, the answer
+// has the code M_UNRECOGNIZED, or is not Matrix's at all.
 func (a *answer) served() bool {
 	switch a.status {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
@@ -239,7 +240,7 @@ func operate(at, name string, arg, got any) bool {
 		bound, _ := number(arg)
 		return isNumber && (name == "$min" && x.Cmp(bound) >= 0 || name == "$max" && x.Cmp(bound) <= 0)
 	}
-	return false // there is no such operator: a test looks through the data for them
+	return false // there is no such operator: a test makes sure that the data has none of these
 }
 
 func all[T any](seq iter.Seq[T], ok func(T) bool) bool {

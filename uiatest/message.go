@@ -33,7 +33,7 @@ type answer struct {
 	jsonErr error
 }
 
-// readAnswer reads an answer, but not without end.
+// readAnswer reads an answer of at most maxAnswer bytes.
 func readAnswer(m *message, r *http.Response) (*answer, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer+1))
 	if err != nil {
@@ -112,8 +112,8 @@ func written(first string, header http.Header, body []byte) string {
 	return b.String()
 }
 
-// legible returns what a person can read of a body: text, shortened, and of anything
-// else how much of it there is.
+// legible returns a body for a person to read: text is shortened, and for anything else
+// it says how many bytes there are.
 func legible(body []byte) string {
 	head := body[:min(len(body), 2000)]
 	strange := 0

@@ -94,15 +94,16 @@ func (r *runner) find(ctx context.Context, feature string, a *asking) {
 // feature is what a case of the area "offers" is about.
 func (c *Case) feature() string { return strings.TrimPrefix(c.Name, offersArea+"/") }
 
-// ofUse reports whether the case is about what a homeserver offers that cases about closed
+// neededClosed reports whether the case asks for something that cases about closed
 // registration need.
-func (r *runner) ofUse(c *Case) bool {
+func (r *runner) neededClosed(c *Case) bool {
 	return c.Area == offersArea && slices.ContainsFunc(r.suite.cases, func(other Case) bool {
 		return other.needs("closed") && other.needs(c.feature())
 	})
 }
 
-// lacking returns what cases have found missing that are not among those of the run.
+// lacking returns the reports of the cases of the area "offers" that have failed, and are
+// not among the cases of the run.
 func (r *runner) lacking(run []Case) (out []Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

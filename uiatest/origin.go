@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// origin is one client of the homeserver. Cases share nothing, so each is a client of
-// its own: where that can be done, with an address of its own, because homeservers
-// limit what an address may do.
+// origin is one client of the homeserver. Each case is a client of its own. Where that can
+// be done it has an address of its own, because homeservers limit what an address may do.
 type origin struct {
 	address string // "" if it is the same for all
 	client  *http.Client

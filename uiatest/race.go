@@ -14,12 +14,12 @@ type contestant struct {
 	scope *scope
 	last  *answer
 	err   error
-	out   bool // it has not got what it needs for the next step
+	out   bool // an answer was not as expected, so it takes no further step
 }
 
-// race has contestants take the same steps, each step all of them at once, and
-// counts those that come through. An answer with status 429 is a defeat like any
-// other, and never a success.
+// race lets several contestants take the same steps, all of them each step at the same
+// time, and counts those whose answers are as expected. A contestant that is answered with
+// status 429 has lost.
 func (r *runner) race(ctx context.Context, ra *race, s *scope) error {
 	field := make([]*contestant, ra.Contestants)
 	for i := range field {
@@ -50,8 +50,8 @@ func (r *runner) race(ctx context.Context, ra *race, s *scope) error {
 	return ra.judge(field, s)
 }
 
-// flat puts sequences in place of the steps that use them: contestants go step by
-// step.
+// flat replaces each step that uses a sequence by the steps of the sequence, because the
+// contestants of a race take every single step at the same time.
 func (r *runner) flat(steps []step) ([]step, error) {
 	var out []step
 	for _, st := range steps {

@@ -7,7 +7,7 @@ import "sync"
 type schedule struct {
 	parallel int
 	run      func(i int)
-	shut     func(i int) bool // whether the case would have to wait
+	shut     func(i int) bool // reports whether the case would have to wait if it were started now
 
 	mu      sync.Mutex
 	queue   []int
@@ -31,7 +31,7 @@ func (s *schedule) fill() {
 		for next < len(s.queue) && s.shut(s.queue[next]) {
 			next++
 		}
-		if next == len(s.queue) { // all would wait: one of them does
+		if next == len(s.queue) { // every case would have to wait: one is started if none waits yet
 			if s.waiting > 0 {
 				return
 			}

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// scope is the variables of a case. Those of a contestant of a race begin as those
-// of the case; the ones that are made up, such as usernames, they share.
+// scope is the variables of a case. A contestant of a race begins with a copy of the
+// variables of the case. Values that are made up, such as usernames, all of them share.
 type scope struct {
 	from   *origin // the client that the case is
 	values map[string]any
 	made   *madeUp
-	number string    // of the contestant or the repetition; "" if there is none
-	page   *answer   // the last answer that was HTML
-	log    *exchange // what has been sent
-	last   int       // the exchange that was sent last
+	number string      // of the contestant or the repetition; "" if there is none
+	page   *answer     // the last answer that was HTML
+	log    *transcript // what has been sent
+	last   int         // the exchange that was sent last
 	lent   map[string]lentAccount
 }
 
@@ -33,8 +33,8 @@ type madeUp struct {
 	values map[string]string
 }
 
-// exchange is what a case has sent, and what came back.
-type exchange struct {
+// transcript is what a case has sent, and what came back.
+type transcript struct {
 	mu        sync.Mutex
 	all       []Exchange
 	access    []string // the access tokens that were in answers, each once
@@ -46,7 +46,7 @@ const maxExchanges = 64
 
 // add keeps an exchange. When there are too many, only the latest of the further ones is
 // kept, because a failure is about the latest.
-func (x *exchange) add(e Exchange, a *answer) (at int) {
+func (x *transcript) add(e Exchange, a *answer) (at int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if a != nil {
@@ -64,9 +64,9 @@ func (x *exchange) add(e Exchange, a *answer) (at int) {
 	return len(x.all) - 1
 }
 
-// addAll keeps what was sent to make something that a case uses, and returns where the
-// exchange is that was at a place of other.
-func (x *exchange) addAll(other *exchange, place int) (at int) {
+// addAll appends the exchanges of another transcript, and returns the new place of the
+// exchange that has this place there.
+func (x *transcript) addAll(other *transcript, place int) (at int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, token := range other.access {
@@ -86,14 +86,14 @@ func (x *exchange) addAll(other *exchange, place int) (at int) {
 }
 
 // count is how many exchanges there are.
-func (x *exchange) count() int {
+func (x *transcript) count() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return len(x.all)
 }
 
 // blame marks an exchange whose answer is not as expected.
-func (x *exchange) blame(at int) {
+func (x *transcript) blame(at int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if at < len(x.all) {
@@ -102,14 +102,14 @@ func (x *exchange) blame(at int) {
 }
 
 // blamed reports whether an exchange is marked.
-func (x *exchange) blamed() bool {
+func (x *transcript) blamed() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.ContainsFunc(x.all, func(e Exchange) bool { return e.Failed })
 }
 
 func newScope(from *origin) *scope {
-	return &scope{from: from, values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &exchange{}, lent: map[string]lentAccount{}}
+	return &scope{from: from, values: map[string]any{}, made: &madeUp{values: map[string]string{}}, log: &transcript{}, lent: map[string]lentAccount{}}
 }
 
 // contestant returns a scope for one that takes part in a race.
@@ -255,7 +255,8 @@ func (s *scope) filling(name, size string) (any, error) {
 	return s.madeUp(name, made+strings.Repeat("x", max(missing-len(made), 0))), nil
 }
 
-// madeUp returns what was made up under this name before, or else fresh.
+// madeUp returns the value that was made up under this name before, or else fresh, which
+// is kept for the next time.
 func (s *scope) madeUp(name, fresh string) string {
 	s.made.mu.Lock()
 	defer s.made.mu.Unlock()

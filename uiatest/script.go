@@ -59,7 +59,7 @@ func pageCalls(page, name string) calling {
 type scripts struct {
 	tokens int
 	at     map[string][]position
-	known  map[string]calling // what whoCalls has found out, or is about to
+	known  map[string]calling // the results of whoCalls by name, also of calls that have not ended
 }
 
 // position is where a name stands.
@@ -80,7 +80,7 @@ func (p *scripts) whoCalls(name string) calling {
 	if when, ok := p.known[name]; ok {
 		return when
 	}
-	p.known[name] = neverCalls // by itself, and by those who are called by nobody else
+	p.known[name] = neverCalls // so that a function does not count as called because it calls itself
 	found := neverCalls
 	for _, at := range p.at[name] {
 		s, i := at.script, at.i
@@ -156,8 +156,8 @@ func newScript(text string, when calling) *script {
 	return s
 }
 
-// pair finds out where the brackets are closed, and returns where those were opened
-// that are.
+// pair sets s.close, which says for each opening bracket where it is closed. It returns
+// the reverse: for each closing bracket, where it was opened.
 func (s *script) pair() (open map[int]int) {
 	s.close, open = make(map[int]int), make(map[int]int)
 	var stack []int
@@ -188,7 +188,8 @@ func (s *script) at(i int) string {
 	return s.tokens[i]
 }
 
-// closed is where what opens at i is closed: at the end of the script at the latest.
+// closed returns where the bracket at i is closed. A bracket that is never closed counts
+// as closed at the end of the script.
 func (s *script) closed(i int) int {
 	if end, ok := s.close[i]; ok {
 		return end
@@ -196,7 +197,7 @@ func (s *script) closed(i int) int {
 	return len(s.tokens)
 }
 
-// expressionEnd is where the expression after i ends.
+// expressionEnd returns where the expression ends that begins after i.
 func (s *script) expressionEnd(i int) int {
 	for i++; i < len(s.tokens); i++ {
 		switch s.tokens[i] {
@@ -209,8 +210,8 @@ func (s *script) expressionEnd(i int) int {
 	return len(s.tokens)
 }
 
-// declared returns the function whose parameters begin here; false if it is none,
-// but an if or a loop.
+// declared returns the function whose list of parameters begins at params. It returns
+// false if the brackets there belong to an if, a loop or the like.
 func (s *script) declared(params int) (f function, ok bool) {
 	name := s.at(params - 1)
 	switch {
@@ -224,7 +225,8 @@ func (s *script) declared(params int) (f function, ok bool) {
 	return function{name: name, property: true}, true // a method
 }
 
-// assigned returns the function that stands here in an expression.
+// assigned returns the function that begins at i in an expression, with the name of the
+// variable or property that it is assigned to.
 func (s *script) assigned(i int) function {
 	if s.at(i-1) == "async" {
 		i--
@@ -261,13 +263,13 @@ func tokenize(text string) (out []string) {
 	return out
 }
 
-// upTo returns how far it is to the end of what ends with end.
+// upTo returns how many bytes of text there are up to end, end included.
 func upTo(text, end string) int {
 	before, _, _ := strings.Cut(text, end)
 	return len(before) + len(end)
 }
 
-// quoted returns how long what begins with a quotation mark is.
+// quoted returns how long the string or regular expression is that text begins with.
 func quoted(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

@@ -30,8 +30,9 @@ func (r *runner) secrets(s *scope) secrets {
 	return found
 }
 
-// add adds a secret, as it is and as it is written in JSON, a query and a path. What is
-// shorter than a secret could be is hidden only where it is a whole JSON string.
+// add adds a secret, as it is and as it is written in JSON, in a query and in a path. A
+// very short one is hidden only where it is a whole JSON string, because it may occur in
+// other words by chance.
 func (s secrets) add(secret, instead string) {
 	switch {
 	case secret == "":
@@ -47,7 +48,7 @@ func (s secrets) add(secret, instead string) {
 
 // hide takes the secrets out of a report.
 func (s secrets) hide(r *Report) {
-	// The longest first: one may begin as another does.
+	// The longest come first, because a secret may begin with another one.
 	forms := make([]string, 0, len(s))
 	for form := range s {
 		forms = append(forms, form)

@@ -34,9 +34,9 @@ type sender struct {
 type manner int
 
 const (
-	patient manner = iota // an answer with status 429 is waited out
-	once                  // it is an answer like any other
-	racing                // and pace has been called already
+	patient manner = iota // after an answer with status 429 the request is sent again, as late as that asks for
+	once                  // an answer with status 429 is an answer like any other
+	racing                // like once, and the caller has called pace already
 	limited               // like once, and a guess is not charged to the budget of the run
 )
 
@@ -64,7 +64,7 @@ func (s *sender) line(ctx context.Context, from *origin, request string, n int) 
 	return s.pace(ctx, n)
 }
 
-// sleep waits, unless it is known to take longer than ctx lasts.
+// sleep waits for d. If ctx ends before that it does not wait at all.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()

@@ -45,8 +45,8 @@ type Server struct {
 	// (T), or of the token stage and m.login.dummy (TD). If there is none, but one of
 	// m.login.dummy alone (D), they take that, and what is about tokens does not apply.
 	Flows [][]string
-	// Closed says that registration is off, which it has to be then: only the cases about
-	// that apply.
+	// Closed says that registration is off. Only the cases about that apply, and if it is
+	// on nothing is measured.
 	Closed bool
 	// Lacks lists what the homeserver does not offer, of "validity",
 	// "available", "fallback", "whoami", "login", "versions",
@@ -146,7 +146,7 @@ func (r *runner) missing(ctx context.Context, c *Case) string {
 // unmet returns why a case does not apply to a homeserver that is as it was described.
 func (r *runner) unmet(c *Case) string {
 	s := &r.server
-	if s.Closed != c.needs("closed") && !(s.Closed && r.ofUse(c)) {
+	if s.Closed != c.needs("closed") && !(s.Closed && r.neededClosed(c)) {
 		if s.Closed {
 			return "registration is closed"
 		}

@@ -23,8 +23,7 @@ func (e *SetupError) Error() string { return "uiatest: Server." + e.Field + ": "
 // registerPath is where accounts are made.
 const registerPath = "/_matrix/client/v3/register"
 
-// look looks at whether there is a homeserver, and whether it can be measured as it was
-// described.
+// look finds out whether there is a homeserver, and whether it is as it was described.
 func (r *runner) look(ctx context.Context) error {
 	a, err := r.post(ctx, map[string]any{})
 	if err != nil {
@@ -81,8 +80,8 @@ func (r *runner) tryAdminToken(ctx context.Context) error {
 	return nil
 }
 
-// tryPassword asks for an account with a password. Homeservers that have a policy look
-// at it then, or at the end of a registration, where refused looks for the same.
+// tryPassword asks for an account with a password, because some homeservers refuse a weak
+// one at once. Others refuse it at the end of a registration: ask looks for that.
 func (r *runner) tryPassword(ctx context.Context) error {
 	password := r.password()
 	a, err := r.post(ctx, map[string]any{"username": "uiatest-" + random(12), "password": password})
@@ -102,8 +101,8 @@ func (r *runner) refused(a *answer) error {
 	return &SetupError{"Password", "the homeserver's policy refuses the password of the accounts: " + a.brief() + "; give one that the policy accepts"}
 }
 
-// password returns the password of an account: with letters of both cases, a digit and
-// another character, as policies want it, and without what is in usernames.
+// password returns the password of an account. As policies want it, it has letters of both
+// cases, a digit and another character, and no part of a username.
 func (r *runner) password() string {
 	if r.server.Password != "" {
 		return r.server.Password

@@ -79,8 +79,8 @@ func (m *mint) token(ctx context.Context, d tokenDecl, s *scope) (string, error)
 	return m.server.Tokens[m.given-1], nil
 }
 
-// administered makes a token through the administration, which refuses to make one
-// that has expired already: it is made to expire, and waited for.
+// administered makes a token through the administration. That refuses to make one that has
+// expired already, so administered makes one that soon expires and waits until it has.
 func (m *mint) administered(ctx context.Context, t NewToken, expired bool, s *scope) (string, error) {
 	body := map[string]any{"token": t.Value, "uses_allowed": t.Uses, "expiry_time": nil}
 	expires := time.Now().Add(1500 * time.Millisecond)
