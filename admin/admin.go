@@ -51,7 +51,6 @@ package admin
 
 import (
 	"context"
-	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +62,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
-	"github.com/matrix-uia/uia/internal/keyring"
+	"github.com/matrix-uia/uia/internal/api"
 	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/observe"
 	"github.com/matrix-uia/uia/internal/wire"
@@ -131,8 +130,7 @@ func Handler(store uia.TokenStore, authorize func(*http.Request) (by string, err
 	if h.words, err = newWords(opts.Words); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	h.pages = newPages(opts.Secrets)
-	_, err = h.pages.Keys(context.Background(), h.now())
+	h.pages, err = api.NewPages(context.Background(), opts.Secrets, "admin pages", h.now())
 	mistakes = append(mistakes, mistake.In("admin: Secrets: ", err))
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, err
@@ -148,7 +146,7 @@ type handler struct {
 	now       func() time.Time
 	observe   func(context.Context, uia.Event)
 	words     *words // nil: none
-	pages     *keyring.Ring[cipher.AEAD]
+	pages     api.Pages
 }
 
 // request is one authorised request.
@@ -196,7 +194,7 @@ var errAnswered = errors.New("admin: answered")
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 	by, err := h.authorize(r)
 	if err == nil {
-		err = sameOrigin(r)
+		err = api.SameOrigin(r)
 	}
 	if err != nil {
 		return nil, err
@@ -222,17 +220,13 @@ func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	uia.WriteError(w, r, h.log, fmt.Errorf("admin: %s: %w", r.Method, err))
 }
 
-func invalid(message string) error {
-	return uia.NewError(http.StatusBadRequest, spec.InvalidParam(message))
-}
-
 // told turns an error of a store into the answer for the operator.
 func told(err error) error {
 	switch {
 	case errors.Is(err, uia.ErrNotFound):
 		return uia.NewError(http.StatusNotFound, spec.NotFound("No such registration token"))
 	case errors.Is(err, uia.ErrExists):
-		return invalid("A registration token of this value exists already")
+		return api.Invalid("A registration token of this value exists already")
 	case errors.Is(err, uia.ErrInvalid):
 		return &uia.Error{Status: http.StatusBadRequest, MatrixError: spec.InvalidParam("The store refuses these values"), Cause: err}
 	case errors.Is(err, uia.ErrFull):

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 const (
@@ -27,7 +28,7 @@ type draft struct {
 }
 
 func (h *handler) create(r *request) (any, error) {
-	body, err := readObject(r.Request)
+	body, err := api.ReadObject(r.Request)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func (h *handler) make(r *request, d draft) ([]uia.Token, error) {
 			return tokens, err
 		}
 	}
-	return nil, invalid("There are not enough tokens of this length that do not exist yet")
+	return nil, api.Invalid("There are not enough tokens of this length that do not exist yet")
 }
 
 // draw makes up values that all differ; false if the style does not have that many.
@@ -87,31 +88,31 @@ func (d draft) draw() ([]uia.Token, bool) {
 }
 
 // draftOf reads a POST /new.
-func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
-	if d.token.UsesAllowed, err = body.integer("uses_allowed", 0, maxInt); err != nil {
+func (h *handler) draftOf(body api.Object, now time.Time) (d draft, err error) {
+	if d.token.UsesAllowed, err = body.Integer("uses_allowed", 0, maxInt); err != nil {
 		return d, err
 	}
-	completed, err := body.integer("completed", 0, maxInt)
+	completed, err := body.Integer("completed", 0, maxInt)
 	if err != nil {
 		return d, err
 	}
 	if completed != nil {
 		d.token.Completed = *completed
 	}
-	until, err := body.integer("expiry_time", 0, maxInt)
+	until, err := body.Integer("expiry_time", 0, maxInt)
 	if err != nil {
 		return d, err
 	}
-	if d.token.Expires, err = expiry(until, now); err != nil {
+	if d.token.Expires, err = api.Expiry(until, now); err != nil {
 		return d, err
 	}
-	if d.token.Label, err = body.label(); err != nil {
+	if d.token.Label, err = body.Label(); err != nil {
 		return d, err
 	}
 	if d.token.Meta, err = h.meta(body); err != nil {
 		return d, err
 	}
-	count, err := body.integer("count", 1, maxCount)
+	count, err := body.Integer("count", 1, maxCount)
 	if err != nil {
 		return d, err
 	}
@@ -120,31 +121,31 @@ func (h *handler) draftOf(body object, now time.Time) (d draft, err error) {
 		d.batch, d.count = true, int(*count)
 	}
 	// A length is checked even if a value is given with it, as one tool does.
-	length, err := body.integer("length", 1, uia.MaxTokenLength)
+	length, err := body.Integer("length", 1, uia.MaxTokenLength)
 	if err != nil {
 		return d, err
 	}
-	style, err := body.text("style")
+	style, err := body.Text("style")
 	if err != nil {
 		return d, err
 	}
 	if d.style, err = h.styleOf(style, length); err != nil {
 		return d, err
 	}
-	if !body.given("token") {
+	if !body.Given("token") {
 		return d, nil
 	}
-	if d.value, err = body.text("token"); err != nil {
+	if d.value, err = body.Text("token"); err != nil {
 		return d, err
 	}
 	d.value = strings.TrimSpace(d.value) // white space comes with copying, and is ignored wherever a token is typed
 	switch {
 	case !uia.ValidTokenValue(d.value):
-		return d, invalid(fmt.Sprintf("token must be 1 to %d of the characters A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength))
+		return d, api.Invalid(fmt.Sprintf("token must be 1 to %d of the characters A-Z a-z 0-9 . _ ~ -", uia.MaxTokenLength))
 	case d.value == "." || d.value == "..":
-		return d, invalid("A token of this value could not be managed: browsers and proxies resolve such paths")
+		return d, api.Invalid("A token of this value could not be managed: browsers and proxies resolve such paths")
 	case d.count > 1:
-		return d, invalid("count and token exclude each other")
+		return d, api.Invalid("count and token exclude each other")
 	}
 	return d, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 const (
@@ -56,7 +57,7 @@ func (h *handler) list(r *request) (any, error) {
 		out.Total = &found.Total
 	}
 	if found.Next != nil {
-		if out.Next, err = h.seal(r, l.name, found.Next); err != nil {
+		if out.Next, err = h.pages.Seal(r.Context(), r.now, l.name, found.Next); err != nil {
 			return nil, err
 		}
 	}
@@ -66,19 +67,19 @@ func (h *handler) list(r *request) (any, error) {
 // listingOf reads the query. An order that is not offered is ignored, as are unknown
 // parameters: web interfaces send both.
 func (h *handler) listingOf(r *request) (l listing, err error) {
-	q, err := queryOf(r)
+	q, err := api.ReadQuery(r.Request)
 	if err != nil {
 		return l, err
 	}
-	if l.Valid, err = q.flag("valid"); err != nil {
+	if l.Valid, err = q.Flag("valid"); err != nil {
 		return l, err
 	}
-	total, err := q.flag("total")
+	total, err := q.Flag("total")
 	if err != nil {
 		return l, err
 	}
 	l.Total = total != nil && *total
-	if l.Limit, err = q.limit(); err != nil {
+	if l.Limit, err = q.Limit(); err != nil {
 		return l, err
 	}
 	l.LabelPrefix = q.Get("label")
@@ -88,14 +89,14 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 	l.name = fmt.Sprintf("tokens %d %t %q %q", l.Order, l.Descending, q.Get("valid"), l.LabelPrefix)
 	switch from := q.Get("from"); {
 	case from == "":
-	case digits(from) && len(from) <= 20:
+	case api.Digits(from) && len(from) <= 20:
 		l.offset, err = strconv.Atoi(from)
 		if err != nil || l.offset > maxOffset {
-			return l, invalid(fmt.Sprintf("from can count at most %d tokens: use next_token", maxOffset))
+			return l, api.Invalid(fmt.Sprintf("from can count at most %d tokens: use next_token", maxOffset))
 		}
 	default:
 		l.After, l.follows = new(uia.TokenCursor), true
-		err = h.open(r, l.name, from, l.After)
+		err = h.pages.Open(r.Context(), r.now, l.name, from, l.After)
 	}
 	return l, err
 }
@@ -104,9 +105,9 @@ func (h *handler) listingOf(r *request) (l listing, err error) {
 // of the store have together, because it would take a short page for the whole list.
 func (h *handler) read(ctx context.Context, l listing, now time.Time) (out uia.TokenPage, err error) {
 	q, want, skip := l.TokenQuery, l.Limit, l.offset
-	parts := max(2, min(maxParts, 2*maxLimit/want))
-	for part := range maxParts + maxOffset/maxLimit {
-		q.Limit = min(want-len(out.Tokens)+skip, maxLimit)
+	parts := max(2, min(maxParts, 2*api.MaxLimit/want))
+	for part := range maxParts + maxOffset/api.MaxLimit {
+		q.Limit = min(want-len(out.Tokens)+skip, api.MaxLimit)
 		found, err := h.store.ListTokens(ctx, q, now)
 		if err != nil {
 			return out, err

@@ -2,11 +2,11 @@ package admin
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 // record is a token as clients see it. The first five members are Synapse's.
@@ -30,25 +30,12 @@ type record struct {
 }
 
 func (h *handler) record(t uia.Token, now time.Time) record {
-	reason := invalidReason(t.Usable(now))
+	reason := api.InvalidReason(t.Usable(now))
 	return record{
-		Token: t.Value, UsesAllowed: t.UsesAllowed, Pending: t.Pending, Completed: t.Completed, ExpiryTime: milliseconds(t.Expires),
-		Valid: reason == "", Reason: reason, Label: t.Label, Created: milliseconds(t.Created), CreatedBy: t.CreatedBy, Revoked: t.Revoked,
-		LastUsed: milliseconds(t.LastUsed), Meta: t.Meta, Fingerprint: uia.Fingerprint(t.Value), InviteURL: h.invite(t.Value),
+		Token: t.Value, UsesAllowed: t.UsesAllowed, Pending: t.Pending, Completed: t.Completed, ExpiryTime: api.Milliseconds(t.Expires),
+		Valid: reason == "", Reason: reason, Label: t.Label, Created: api.Milliseconds(t.Created), CreatedBy: t.CreatedBy, Revoked: t.Revoked,
+		LastUsed: api.Milliseconds(t.LastUsed), Meta: t.Meta, Fingerprint: uia.Fingerprint(t.Value), InviteURL: h.invite(t.Value),
 	}
-}
-
-// invalidReason names what uia.Token.Usable says; "" for nil.
-func invalidReason(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, uia.ErrRevoked):
-		return "revoked"
-	case errors.Is(err, uia.ErrExpired):
-		return "expired"
-	}
-	return "exhausted"
 }
 
 func (h *handler) records(tokens []uia.Token, now time.Time) []record {
@@ -63,16 +50,4 @@ func (h *handler) records(tokens []uia.Token, now time.Time) []record {
 // in any part of a URL.
 func (h *handler) invite(token string) string {
 	return strings.ReplaceAll(h.opts.InviteURL, "{token}", token)
-}
-
-// maxTime is the end of the year 9999. If one token expires later, tools that turn the
-// number into a date fail on the whole list.
-const maxTime = 253_402_300_799_999
-
-// milliseconds is null for the zero time.
-func milliseconds(t time.Time) *int64 {
-	if t.IsZero() {
-		return nil
-	}
-	return new(min(t.UnixMilli(), maxTime))
 }

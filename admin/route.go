@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 // segment is the last element of Path: what follows it is ours.
@@ -59,7 +61,7 @@ func (h *handler) route(u *url.URL) (m methods, n names, err error) {
 	return m, n, nil
 }
 
-var errPath = invalid("The path cannot be decoded")
+var errPath = api.Invalid("The path cannot be decoded")
 
 // below returns the elements of a path that follow where the handler is mounted, and
 // false for a path elsewhere.

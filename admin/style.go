@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 const (
@@ -36,16 +37,16 @@ func (h *handler) styleOf(name string, length *int64) (func() string, error) {
 		return func() string { return uia.GenerateToken(int(n)) }, nil
 	case "readable":
 		if n > maxLegible {
-			return nil, invalid(fmt.Sprintf("length must be at most %d with the style readable, which adds hyphens", maxLegible))
+			return nil, api.Invalid(fmt.Sprintf("length must be at most %d with the style readable, which adds hyphens", maxLegible))
 		}
 		return func() string { return readable(int(n)) }, nil
 	case "words":
 		if h.words == nil {
-			return nil, invalid("The style words is not available here")
+			return nil, api.Invalid("The style words is not available here")
 		}
 		return h.words.draw, nil
 	}
-	return nil, invalid("style must be random, readable or words")
+	return nil, api.Invalid("style must be random, readable or words")
 }
 
 // readable draws n characters in groups: "k3fx-whe7-pqrt-aacd".

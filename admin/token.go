@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 // find returns the token that the path names.
@@ -55,7 +56,7 @@ func (h *handler) remove(r *request) (any, error) {
 // update changes the fields that the body names. Web interfaces send the whole record
 // back, in which the members that the operator has not changed are as they were.
 func (h *handler) update(r *request) (any, error) {
-	body, err := readObject(r.Request)
+	body, err := api.ReadObject(r.Request)
 	if err != nil {
 		return nil, err
 	}
@@ -90,30 +91,30 @@ func (h *handler) update(r *request) (any, error) {
 // set, but can be sent back. Null means any number of uses, no expiry, or no meta; for
 // other members null counts as absent. A whole record that is sent back is older than the
 // moment at which somebody revoked the token.
-func (h *handler) patchOf(body object, before uia.Token, now time.Time) (uia.TokenPatch, error) {
+func (h *handler) patchOf(body api.Object, before uia.Token, now time.Time) (uia.TokenPatch, error) {
 	var p uia.TokenPatch
 	err := errors.Join(
-		patch(&p.UsesAllowed, body.has("uses_allowed"), func() (*int64, bool, error) {
-			n, err := body.integer("uses_allowed", 0, maxInt)
+		patch(&p.UsesAllowed, body.Has("uses_allowed"), func() (*int64, bool, error) {
+			n, err := body.Integer("uses_allowed", 0, maxInt)
 			return n, same(n, before.UsesAllowed), err
 		}),
-		patch(&p.Expires, body.has("expiry_time"), func() (time.Time, bool, error) {
-			n, err := body.integer("expiry_time", 0, maxInt)
-			if err != nil || same(n, milliseconds(before.Expires)) {
+		patch(&p.Expires, body.Has("expiry_time"), func() (time.Time, bool, error) {
+			n, err := body.Integer("expiry_time", 0, maxInt)
+			if err != nil || same(n, api.Milliseconds(before.Expires)) {
 				return time.Time{}, true, err
 			}
-			t, err := expiry(n, now)
+			t, err := api.Expiry(n, now)
 			return t, false, err
 		}),
-		patch(&p.Revoked, body.given("revoked"), func() (bool, bool, error) {
-			revoked, err := body.flag("revoked")
-			return revoked, revoked == before.Revoked || !revoked && body.isRecord(), err
+		patch(&p.Revoked, body.Given("revoked"), func() (bool, bool, error) {
+			revoked, err := body.Flag("revoked")
+			return revoked, revoked == before.Revoked || !revoked && isRecord(body), err
 		}),
-		patch(&p.Label, body.has("label"), func() (string, bool, error) {
-			label, err := body.label()
+		patch(&p.Label, body.Has("label"), func() (string, bool, error) {
+			label, err := body.Label()
 			return label, label == before.Label, err
 		}),
-		patch(&p.Meta, body.has("meta") && !bytes.Equal(body["meta"], before.Meta), func() (json.RawMessage, bool, error) {
+		patch(&p.Meta, body.Has("meta") && !bytes.Equal(body["meta"], before.Meta), func() (json.RawMessage, bool, error) {
 			meta, err := h.meta(body)
 			return meta, bytes.Equal(meta, before.Meta), err
 		}),
@@ -135,21 +136,3 @@ func patch[T any](field **T, there bool, read func() (value T, kept bool, err er
 }
 
 func same(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }
-
-// expiry returns the time, zero for nil. One that has passed is refused, and so is one
-// that tools cannot show.
-func expiry(n *int64, now time.Time) (time.Time, error) {
-	if n == nil {
-		return time.Time{}, nil
-	}
-	t := time.UnixMilli(*n).UTC()
-	switch {
-	case !now.Before(t) && now.Before(time.Unix(*n, 0)):
-		return time.Time{}, invalid("expiry_time is in milliseconds, and this looks like seconds")
-	case !now.Before(t):
-		return time.Time{}, invalid("expiry_time, which is in milliseconds since 1970, must not be in the past")
-	case *n > maxTime:
-		return time.Time{}, invalid("expiry_time must be in the year 9999 at the latest")
-	}
-	return t, nil
-}

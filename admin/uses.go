@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/api"
 )
 
 // use is one use of a token as clients see it.
@@ -30,11 +31,11 @@ type usesPage struct {
 
 // uses lists the uses of a token, newest first.
 func (h *handler) uses(r *request) (any, error) {
-	params, err := queryOf(r)
+	params, err := api.ReadQuery(r.Request)
 	if err != nil {
 		return nil, err
 	}
-	deleted, err := params.flag("deleted")
+	deleted, err := params.Flag("deleted")
 	if err != nil {
 		return nil, err
 	}
@@ -45,12 +46,12 @@ func (h *handler) uses(r *request) (any, error) {
 		}
 	}
 	list := fmt.Sprintf("uses %s %t", r.token, q.Deleted)
-	if q.Limit, err = params.limit(); err != nil {
+	if q.Limit, err = params.Limit(); err != nil {
 		return nil, err
 	}
 	if from := params.Get("from"); from != "" && from != "0" {
 		q.After = new(uia.UseCursor)
-		if err := h.open(r, list, from, q.After); err != nil {
+		if err := h.pages.Open(r.Context(), r.now, list, from, q.After); err != nil {
 			return nil, err
 		}
 	}
@@ -62,11 +63,11 @@ func (h *handler) uses(r *request) (any, error) {
 	for i, u := range found.Uses {
 		out.Uses[i] = use{
 			State: stateOf(u, r.now), UserID: u.UserID, Session: u.Session,
-			Made: u.Made.UnixMilli(), Changed: u.Changed.UnixMilli(), Until: milliseconds(u.Until),
+			Made: u.Made.UnixMilli(), Changed: u.Changed.UnixMilli(), Until: api.Milliseconds(u.Until),
 		}
 	}
 	if found.Next != nil {
-		out.Next, err = h.seal(r, list, found.Next)
+		out.Next, err = h.pages.Seal(r.Context(), r.now, list, found.Next)
 	}
 	return out, err
 }

@@ -39,12 +39,13 @@ var imports = map[string][]string{
 	"sqlstore": {"."},
 
 	// Handlers and stages.
+	"internal/api": {".", "internal/keyring", "internal/wire", spec},
 	"fallback":           {".", "catalog", "form", "internal/stageform", "internal/wire", spec},
 	"internal/stageform": {".", "form", "internal/panics", "internal/wire", spec},
 	"stages":             {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
 	"signup":             {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
 	"register":           {".", "internal/mistake", "internal/wire", spec},
-	"admin":              {".", "internal/keyring", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
+	"admin":              {".", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
 	"gateway":            {".", "admin", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},

@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"net/http"
@@ -11,11 +11,11 @@ import (
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// sameOrigin refuses what a page of another origin could have made a browser send,
+// SameOrigin refuses what a page of another origin could have made a browser send,
 // without the user's knowing, with the credentials that browsers send by themselves. A
 // page that sets the Authorization header must know the access token: that is allowed,
 // because web interfaces are often on other origins.
-func sameOrigin(r *http.Request) error {
+func SameOrigin(r *http.Request) error {
 	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") || crossOrigin.Check(r) == nil {
 		return nil
