@@ -11,6 +11,8 @@
 //	GET    /{token}/qr      its invite link as a PNG
 //	DELETE /{token}/uses/{session}
 //	                        give a held use back
+//	GET    /{user}/tree     who came through a user, and through those, and so on
+//	POST   /{user}/revoke   revoke the invitations of a user, or of the whole branch
 //
 // # Beyond Synapse
 //
@@ -41,6 +43,20 @@
 // GET /{token}/uses?deleted=true lists the uses of deleted tokens of this value. DELETE
 // /{token}/uses/{session} gives a held use back for others to take. It does not give back
 // a use from which an account was made or is being made.
+//
+// # Who has invited whom
+//
+// With a store that is a [uia.InviteStore], an account belongs to whoever created the
+// token that it was made with: see package invites. GET /{user}/tree returns user_id and,
+// if the account came through a token, invited_by (empty if that has no creator),
+// joined_ts and token; and members, the accounts below it, each followed by those below
+// itself, with the same fields and depth. It takes limit and from.
+//
+// POST /{user}/revoke revokes the live tokens that the user has created; with
+// {"branch":true} also those of every account below. The answer says how many tokens were
+// revoked, and of how many members; for a branch of more than 10,000 accounts it has a
+// next_token, to be sent as from. The call can be repeated. It does not keep the
+// members from making new ones: that is up to their quota, and to their accounts.
 //
 // # Tokens and paths
 //

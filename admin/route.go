@@ -26,7 +26,7 @@ func (m methods) allow() string {
 
 // names are the token, the session and so on that a path names; "" for those that it does
 // not name.
-type names struct{ token, session string }
+type names struct{ token, session, user string }
 
 // route finds the endpoints of a path, and the names in it. It reads the path as it was
 // sent, in which an encoded slash or dot is part of a name.
@@ -42,6 +42,8 @@ func (h *handler) route(u *url.URL) (m methods, n names, err error) {
 		return nil, n, errPath
 	}
 	switch {
+	case strings.HasPrefix(n.token, "@"):
+		return h.routeUser(n.token, rest[1:])
 	case len(rest) == 3 && rest[1] == "uses":
 		if n.session, err = url.PathUnescape(rest[2]); err != nil {
 			return nil, n, errPath
@@ -59,6 +61,19 @@ func (h *handler) route(u *url.URL) (m methods, n names, err error) {
 		m["POST"] = h.create
 	}
 	return m, n, nil
+}
+
+// routeUser finds the endpoints of an account: no token begins with an @.
+func (h *handler) routeUser(user string, rest []string) (methods, names, error) {
+	n := names{user: user}
+	switch {
+	case !isUser(user) || len(rest) != 1:
+	case rest[0] == "tree":
+		return methods{"GET": h.tree}, n, nil
+	case rest[0] == "revoke":
+		return methods{"POST": h.revokeAll}, n, nil
+	}
+	return nil, n, errNoEndpoint
 }
 
 var errPath = api.Invalid("The path cannot be decoded")

@@ -150,24 +150,37 @@ func (s *Store) RevokeCreated(ctx context.Context, createdBy string, limit int, 
 	if !storable(createdBy) {
 		return nil, nil
 	}
+	// Most members of a branch have no live token, and then nothing is written.
+	var live []string
+	err = s.read(ctx, func(c conn) error {
+		live, err = c.live(ctx, createdBy, 1, now)
+		return err
+	})
+	if err != nil || len(live) == 0 {
+		return nil, err
+	}
 	err = s.atomic(ctx, func(ctx context.Context, c conn) error {
 		if err := c.lockCreator(ctx, createdBy); err != nil {
 			return err
 		}
-		var live []string
-		err := c.each(ctx, `SELECT token FROM uia_tokens WHERE `+liveTokens+` ORDER BY token LIMIT $3`,
-			[]any{createdBy, ms(now), limit}, func(row scanner) error {
-				var value string
-				err := row.Scan(&value)
-				live = append(live, value)
-				return err
-			})
-		if err != nil {
-			return err
+		live, err := c.live(ctx, createdBy, limit, now)
+		if err == nil {
+			values, err = c.revoke(ctx, createdBy, live)
 		}
-		values, err = c.revoke(ctx, createdBy, live)
 		return err
 	})
+	return values, err
+}
+
+// live returns the values of at most limit live tokens of a creator, in order.
+func (c conn) live(ctx context.Context, creator string, limit int, now time.Time) (values []string, err error) {
+	err = c.each(ctx, `SELECT token FROM uia_tokens WHERE `+liveTokens+` ORDER BY token LIMIT $3`,
+		[]any{creator, ms(now), limit}, func(row scanner) error {
+			var value string
+			err := row.Scan(&value)
+			values = append(values, value)
+			return err
+		})
 	return values, err
 }
 

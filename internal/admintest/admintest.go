@@ -163,7 +163,7 @@ func Run(t *testing.T, fresh func(testing.TB) uia.TokenStore) {
 		name string
 		run  func(*testing.T, func(testing.TB) uia.TokenStore)
 	}{
-		{"clients", testClients}, {"bad input", testBadInput}, {"lists", testLists}, {"superset", testSuperset},
+		{"clients", testClients}, {"bad input", testBadInput}, {"lists", testLists}, {"superset", testSuperset}, {"tree", testTree},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, fresh) })
 	}
