@@ -39,7 +39,7 @@ var imports = map[string][]string{
 	"sqlstore": {"."},
 
 	// Handlers and stages.
-	"internal/api": {".", "internal/keyring", "internal/wire", spec},
+	"internal/api":       {".", "internal/keyring", "internal/wire", spec},
 	"fallback":           {".", "catalog", "form", "internal/stageform", "internal/wire", spec},
 	"internal/stageform": {".", "form", "internal/panics", "internal/wire", spec},
 	"stages":             {".", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", spec},
