@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -112,6 +113,8 @@ func (h *Handler) Explain(r *http.Request, err error) Explanation {
 		out.Text = lang.Text("Something went wrong on the server. Please try again in a moment.")
 	case lang.English() || lang.Has(message):
 		out.Text = lang.Text(message)
+	case lang.Has(out.Code) && slices.Contains(selfEvident, out.Code):
+		out.Text = lang.Text(out.Code)
 	case lang.Has(out.Code):
 		out.Text, out.Detail = lang.Text(out.Code), message
 	default:
@@ -119,6 +122,9 @@ func (h *Handler) Explain(r *http.Request, err error) Explanation {
 	}
 	return out
 }
+
+// selfEvident are the error codes that say everything.
+var selfEvident = []string{"M_USER_IN_USE", "M_THREEPID_IN_USE", "M_CAPTCHA_INVALID", "M_TOO_LARGE", "M_LIMIT_EXCEEDED"}
 
 // inWords says how long somebody has to wait, rounded up: "1 second", "3 minutes".
 func inWords(lang *catalog.Language, d time.Duration) string {

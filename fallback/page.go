@@ -62,6 +62,9 @@ type Page struct {
 	ImageAlt string
 	Apps     []App
 	Closing  string // a last paragraph; may be empty
+	// Multilingual offers the page in the other languages, by links that repeat the query
+	// of the request: not for a query with a secret that should not be in the page.
+	Multilingual bool
 	// Redirect leads back to the client. Empty if it is not to be linked to.
 	Redirect template.URL
 	// Style is the style sheet of this package. Script tells the client that the
@@ -126,7 +129,9 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request, status int, page 
 		page.ask(*page.Form, nil)
 	}
 	page.localize(lang)
-	page.Languages = h.otherLanguages(r, lang)
+	if page.Multilingual {
+		page.Languages = h.otherLanguages(r, lang)
+	}
 	if err := h.pages.write(w, status, &page); err != nil {
 		h.engine.WriteError(w, r, err)
 	}

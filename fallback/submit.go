@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/internal/stageform"
 )
 
@@ -26,7 +27,8 @@ func (h *Handler) submit(r *http.Request, st uia.FallbackStage, s *uia.Session) 
 	s.Client = req.Client
 	auth, err := stageform.Auth(st, s, sent.values)
 	if err == nil {
-		err = h.engine.Attempt(r.Context(), s, st.Type(), auth)
+		lang, _ := h.Language(r)
+		err = h.engine.Attempt(catalog.NewContext(r.Context(), lang), s, st.Type(), auth)
 	}
 	if next, ok := errors.AsType[*uia.Continue](err); ok {
 		sent.extra = next.Extra

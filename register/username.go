@@ -51,7 +51,7 @@ func localpart(s, further string) bool {
 // Identifiers"): 1 to 255 bytes with the rest of the ID, of a-z 0-9 . _ = - / +
 func (reg *Registration) checkGrammar(username, server string) error {
 	if username == "" || !localpart(username, "") {
-		return errInvalidName("A username consists of " + grammar)
+		return errInvalidName("A username consists of 1 to 255 of the characters a-z, 0-9, and . _ = - / +")
 	}
 	if len(username)+len(server)+len("@:") > maxUserID {
 		return errInvalidName("The username is too long.")

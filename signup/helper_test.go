@@ -164,6 +164,7 @@ type view struct {
 	w      *world
 	body   string
 	fields url.Values // of its form
+	lang   string     // what the address asks for
 }
 
 var (
@@ -178,7 +179,7 @@ func (w *world) get(query string) *view {
 
 func (w *world) send(r *http.Request) *view {
 	w.t.Helper()
-	v := &view{httptest.NewRecorder(), w, "", url.Values{}}
+	v := &view{httptest.NewRecorder(), w, "", url.Values{}, ""}
 	w.page.ServeHTTP(v.ResponseRecorder, r)
 	v.body = v.Body.String()
 	for _, element := range input.FindAllString(v.body, -1) {
@@ -199,7 +200,7 @@ func (v *view) press(filled url.Values) *view {
 	v.w.t.Helper()
 	values := maps.Clone(v.fields)
 	maps.Copy(values, filled)
-	r := httptest.NewRequest("POST", "/register?token=x", strings.NewReader(values.Encode()))
+	r := httptest.NewRequest("POST", "/register?token=x&lang="+v.lang, strings.NewReader(values.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return v.w.send(r)
 }

@@ -123,6 +123,7 @@ func (h *Handler) uninvited(w http.ResponseWriter, r *http.Request, err error) {
 
 // askToken shows a form for another invitation.
 func (h *Handler) askToken(w http.ResponseWriter, r *http.Request, status int, page fallback.Page) {
+	page.Multilingual = true
 	page.Form = &form.Form{Get: true, Submit: "Continue", Fields: []form.Field{{
 		Name: "token", Label: "Invitation code", Hint: "It stands at the end of the link that you have been given.", MaxLength: uia.MaxTokenLength,
 	}}}

@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/internal/stageform"
 	"github.com/matrix-uia/uia/register"
@@ -52,7 +53,8 @@ func (h *Handler) press(w http.ResponseWriter, r *http.Request) {
 		h.show(w, r, http.StatusBadRequest, sh)
 		return
 	}
-	way := way{Handler: h, request: r, client: req.Client, sheet: &sh, step: values.Get(stepField), values: values}
+	lang, _ := h.Pages.Language(r)
+	way := way{Handler: h, request: r.WithContext(catalog.NewContext(r.Context(), lang)), client: req.Client, sheet: &sh, step: values.Get(stepField), values: values}
 	h.answer(w, r, way.proceed(s), sh, values)
 }
 

@@ -53,7 +53,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, status int, sh sh
 	server := h.server(r)
 	page := fallback.Page{
 		Heading: "Create your account", Note: sh.note, Error: sh.problem.Text, Detail: sh.problem.Detail,
-		Text: lang.Text("You have been invited to {server}.", "server", server),
+		Text: lang.Text("You have been invited to {server}.", "server", server), Multilingual: true,
 	}
 	switch {
 	case sh.Inviter != "":

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/signup"
 )
 
@@ -213,4 +214,31 @@ func TestNewFindsMistakes(t *testing.T) {
 	}
 	_ = w
 	var _ http.Handler = (*signup.Handler)(nil)
+}
+
+// Every language is spoken on every page of the way, by ?lang= and by the browser's
+// header, and fits the page.
+func TestLanguages(t *testing.T) {
+	for _, l := range catalog.Default().Languages() {
+		w := newWorld(t, setup{})
+		w.token("once", 1)
+		w.accounts["@bob:example.org"] = "x"
+		r := httptest.NewRequest("GET", "/register?token=once", nil)
+		r.Header.Set("Accept-Language", l.Tag()+",en;q=0.5")
+		w.send(r).says(200, l.Text("Create your account"))
+		first := w.get("?token=once&lang="+l.Tag()).says(200, l.Text("Create your account"), `<html lang="`+l.Tag()+`"`)
+		assert.LessOrEqual(t, len(first.body), 30<<10)
+		assert.Equal(t, l.Direction() == "rtl", strings.Contains(first.body, `dir="rtl"`))
+		for _, other := range catalog.Default().Languages() {
+			assert.Equal(t, other != l, strings.Contains(first.body, `href="?lang=`+other.Tag()+`&amp;token=once" lang="`), "a link to each other one")
+		}
+		first.lang = l.Tag()
+		text := l.Text("M_USER_IN_USE")
+		if l.English() {
+			text = "This username is taken." // as the homeserver says it
+		}
+		page := first.press(url.Values{"username": {"bob"}, "password": {password}}).says(400, l.Text("Create your account"), text)
+		page.lang = l.Tag()
+		page.press(alice()).says(200, l.Text("Your account is ready"), l.Text(signup.Element.Text))
+	}
 }

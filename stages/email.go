@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
@@ -67,6 +68,8 @@ type EmailStage struct {
 	// NoLimit says that mails are limited elsewhere: by the Mailer, or in front of the
 	// homeserver. Without any limit a stranger can flood somebody's mailbox.
 	NoLimit bool
+	// Catalog has the texts of the mails. Nil means catalog.Default.
+	Catalog *catalog.Catalog
 	// TTL is how long a link works, and a confirmation after it. Zero means 1 hour.
 	TTL time.Duration
 }
@@ -82,6 +85,10 @@ type Mailer interface {
 type Confirmation struct {
 	Address string
 	Link    string
+	// Language is that of the user (BCP 47), as the browser or the app has said. Subject
+	// and Text are a mail in it, with the Link: a Mailer may send another one.
+	Language      string
+	Subject, Text string
 }
 
 // EmailResult is what a passed EmailStage leaves in the session.
@@ -250,7 +257,7 @@ func (m *EmailStage) FormAuth(_ *uia.Session, values url.Values) (json.RawMessag
 	}
 	address := strings.TrimSpace(values.Get("address"))
 	if address == "" {
-		return nil, enter("your e-mail address")
+		return nil, enter("Please enter your e-mail address.")
 	}
 	return object(map[string]any{"address": address})
 }

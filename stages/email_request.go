@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/mistake"
@@ -76,7 +77,7 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 		return "", err
 	}
 	settle(true) // a mail counts whether or not its link is opened
-	if err := m.Mailer.SendConfirmation(ctx, Confirmation{Address: address, Link: m.link(keys, sid, address, until)}); err != nil {
+	if err := m.Mailer.SendConfirmation(ctx, m.mail(ctx, address, m.link(ctx, keys, sid, address, until))); err != nil {
 		return "", err
 	}
 	return sid, m.Store.Save(ctx, sid, EmailState{Next: r.attempt + 1}, until)
@@ -103,13 +104,36 @@ func (m *EmailStage) charge(ctx context.Context, client, mailbox netip.Addr) (se
 	}, nil
 }
 
+// mail returns the mail in the language of the user.
+func (m *EmailStage) mail(ctx context.Context, address, link string) Confirmation {
+	lang := catalog.FromContext(ctx)
+	return Confirmation{
+		Address: address, Link: link, Language: lang.Tag(),
+		Subject: lang.Text("Confirm your e-mail address"),
+		Text: lang.Text("Somebody, probably you, has entered this e-mail address to get an account on a Matrix server.") + "\n\n" +
+			lang.Text("To confirm it, open this link:") + "\n\n" + link + "\n\n" +
+			lang.Text("If it was not you, you need do nothing: without the link nothing happens."),
+	}
+}
+
+// inLanguage returns the context of a request with the language of its user.
+func (m *EmailStage) inLanguage(r *http.Request) context.Context {
+	texts := m.Catalog
+	if texts == nil {
+		texts = catalog.Default()
+	}
+	lang, _ := texts.Choose("", r.Header.Get("Accept-Language"))
+	return catalog.NewContext(r.Context(), lang)
+}
+
 // link returns a link that contains the address that it confirms, and the time until
 // which it works.
-func (m *EmailStage) link(keys emailKeys, sid, address string, until time.Time) string {
+func (m *EmailStage) link(ctx context.Context, keys emailKeys, sid, address string, until time.Time) string {
 	ends := strconv.FormatInt(until.Unix(), 10)
 	return m.ConfirmURL + "?" + url.Values{
 		"sid": {sid}, "address": {address}, "until": {ends},
 		"token": {keys.token(sid, address, ends)},
+		"lang":  {catalog.FromContext(ctx).Tag()}, // the page speaks the language of the mail
 	}.Encode()
 }
 
@@ -163,7 +187,7 @@ func (m *EmailStage) requestToken(e *uia.Engine, r *http.Request) (string, error
 	if err != nil {
 		return "", err
 	}
-	return m.request(r.Context(), s, want)
+	return m.request(m.inLanguage(r), s, want)
 }
 
 // namedSession returns the session that the body of a requestToken names, nil if it names
@@ -210,7 +234,8 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) (http.Handler, error) {
 			return
 		case err != nil:
 			status = http.StatusBadRequest
-			page.Error = "This link does not work any more. Please go back to your app and ask for another mail."
+			lang, _ := pages.Language(r)
+			page.Error = lang.Text("This link does not work any more. Please go back to your app and ask for another mail.")
 		case r.Method == http.MethodPost:
 			if err := m.Store.Save(r.Context(), sid, EmailState{Address: address}, until.Add(m.ttl())); err != nil {
 				pages.Error(w, r, err, page)
@@ -218,7 +243,8 @@ func (m *EmailStage) Confirm(pages *fallback.Handler) (http.Handler, error) {
 			}
 			page.Heading, page.Text = "Confirmed", "You can close this window and go back to where you came from."
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
-			page.Text = "Somebody has given the address " + address + " to this server. If it was not you, close this page."
+			lang, _ := pages.Language(r)
+			page.Text = lang.Text("Somebody has given the address {address} to this server. If it was not you, close this page.", "address", address)
 			page.Form = &form.Form{Submit: "Yes, it is mine"}
 		default:
 			wire.MethodNotAllowed(w, r, "GET, HEAD, POST")

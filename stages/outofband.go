@@ -84,19 +84,19 @@ func (o *OutOfBandStage) Complete(ctx context.Context, e *uia.Engine, session, u
 }
 
 // Form links to where the stage is completed.
-func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, _ form.State) (*form.Form, error) {
+func (o *OutOfBandStage) Form(ctx context.Context, s *uia.Session, state form.State) (*form.Form, error) {
 	target, err := o.URL(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	provider := o.Provider
 	if provider == "" {
-		provider = "your provider"
+		provider = state.Text("your provider")
 	}
 	return &form.Form{
-		Heading: "Confirm with " + provider,
+		Heading: state.Text("Confirm with {provider}", "provider", provider),
 		Text:    "You will be asked to sign in there once more.",
-		Link:    &form.Link{Text: "Continue with " + provider, URL: target},
+		Link:    &form.Link{Text: state.Text("Continue with {provider}", "provider", provider), URL: target},
 	}, nil
 }
 

@@ -127,10 +127,10 @@ func identifier(auth json.RawMessage) (id Identifier, err error) {
 }
 
 // Form asks for the password of the session's user.
-func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ form.State) (*form.Form, error) {
+func (p *PasswordStage) Form(_ context.Context, s *uia.Session, state form.State) (*form.Form, error) {
 	return &form.Form{
 		Heading: "Enter your password",
-		Text:    "It has to be the password of " + s.Subject + ".",
+		Text:    state.Text("It has to be the password of {user}.", "user", s.Subject),
 		Fields:  []form.Field{{Name: "password", Label: "Password", Type: "password", Autocomplete: "current-password"}},
 		Submit:  "Continue",
 	}, nil
@@ -140,7 +140,7 @@ func (p *PasswordStage) Form(_ context.Context, s *uia.Session, _ form.State) (*
 func (p *PasswordStage) FormAuth(s *uia.Session, values url.Values) (json.RawMessage, error) {
 	password := values.Get("password")
 	if password == "" {
-		return nil, enter("your password")
+		return nil, enter("Please enter your password.")
 	}
 	return object(map[string]any{
 		"identifier": map[string]string{"type": "m.id.user", "user": s.Subject},

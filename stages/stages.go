@@ -27,8 +27,8 @@ func missing(name string) error {
 }
 
 // enter asks the user of a form for what they have left empty.
-func enter(what string) error {
-	return uia.NewError(http.StatusBadRequest, spec.MissingParam("Please enter "+what+"."))
+func enter(message string) error {
+	return uia.NewError(http.StatusBadRequest, spec.MissingParam(message))
 }
 
 // object encodes auth data.

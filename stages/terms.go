@@ -195,8 +195,8 @@ func (t *TermsStage) Form(_ context.Context, s *uia.Session, state form.State) (
 		lang := pick(texts, state.Languages)
 		text := texts[lang]
 		asked.Fields = append(asked.Fields, form.Field{
-			Name: p[0], Type: "checkbox", Label: "I accept: " + text.Name,
-			Links: []form.Link{{Text: text.Name, URL: text.URL, Lang: lang}}, Hint: "(version " + p[1] + ")",
+			Name: p[0], Type: "checkbox", Label: state.Text("I accept: {name}", "name", text.Name),
+			Links: []form.Link{{Text: text.Name, URL: text.URL, Lang: lang}}, Hint: state.Text("(version {version})", "version", p[1]),
 		})
 	}
 	return asked, nil
