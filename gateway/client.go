@@ -17,6 +17,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/ask"
 )
 
 const (
@@ -38,14 +39,6 @@ type Client struct {
 	// time that a run of the registration has, so that its end is known in time.
 	Timeout time.Duration
 }
-
-// ownTransport is that of a Client without one.
-var ownTransport = func() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy = nil
-	t.MaxIdleConnsPerHost = 32
-	return t
-}()
 
 // answerError is an answer of the upstream that is no success.
 type answerError struct {
@@ -90,25 +83,14 @@ func (c *Client) do(ctx context.Context, k call, into any) error {
 	if err != nil {
 		return err
 	}
-	transport := c.Transport
-	if transport == nil {
-		transport = ownTransport
-	}
-	res, err := transport.RoundTrip(r)
-	if err != nil {
-		return fmt.Errorf("gateway: %s %s: %w", k.method, withoutQuery(k.path), err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	res, err := ask.Do(c.Transport, r, maxAnswer)
 	switch {
 	case err != nil:
-		return fmt.Errorf("gateway: the answer to %s %s: %w", k.method, withoutQuery(k.path), err)
-	case len(body) > maxAnswer:
-		return fmt.Errorf("gateway: the answer to %s %s is too large", k.method, withoutQuery(k.path))
-	case res.StatusCode < 200 || res.StatusCode > 299:
+		return fmt.Errorf("gateway: %w", err)
+	case res.Status < 200 || res.Status > 299:
 		refusal := &answerError{}
-		_ = json.Unmarshal(body, refusal) // no JSON: there is no errcode then
-		refusal.Status = res.StatusCode
+		_ = json.Unmarshal(res.Body, refusal) // no JSON: there is no errcode then
+		refusal.Status = res.Status
 		if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && refusal.RetryAfter == 0 {
 			refusal.RetryAfter = float64(seconds) * 1000
 		}
@@ -116,7 +98,7 @@ func (c *Client) do(ctx context.Context, k call, into any) error {
 	case into == nil:
 		return nil
 	}
-	if err := json.Unmarshal(body, into); err != nil {
+	if err := json.Unmarshal(res.Body, into); err != nil {
 		return fmt.Errorf("gateway: the answer to %s %s is not what it should be: %w", k.method, withoutQuery(k.path), err)
 	}
 	return nil

@@ -7,6 +7,7 @@ const module = "github.com/matrix-uia/uia"
 const (
 	languages      = "golang.org/x/text/language"
 	spec           = "github.com/matrix-org/gomatrixserverlib/spec"
+	argon2         = "golang.org/x/crypto/argon2"
 	aead           = "golang.org/x/crypto/chacha20poly1305"
 	testifyAssert  = "github.com/stretchr/testify/assert"
 	testifyRequire = "github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ var imports = map[string][]string{
 	// Leaves.
 	"catalog":            {"form", languages},
 	"form":               {},
+	"internal/ask":       {},
 	"internal/canonical": {},
 	"internal/flow":      {},
 	"internal/forwarded": {},
@@ -30,6 +32,7 @@ var imports = map[string][]string{
 	"internal/seal":      {aead},
 	"internal/waiting":   {},
 	"internal/wire":      {spec},
+	"passwords":          {argon2},
 
 	".": {"form", "internal/canonical", "internal/flow", "internal/forwarded", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/recent", "internal/seal", "internal/waiting", "internal/wire", spec},
 
@@ -46,7 +49,7 @@ var imports = map[string][]string{
 	"signup":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
 	"register":           {".", "internal/mistake", "internal/wire", spec},
 	"admin":              {".", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
-	"gateway":            {".", "admin", "internal/keyring", "internal/wire", "register", spec},
+	"gateway":            {".", "admin", "internal/ask", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 

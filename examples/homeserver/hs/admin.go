@@ -155,7 +155,7 @@ func (s *Server) EnsureAdmin(ctx context.Context, c Credentials) (Ensured, error
 	if err := checkPassword(c.Password); err != nil {
 		return 0, err
 	}
-	hash, err := s.passwords.hash(ctx, c.Password)
+	hash, err := s.passwords.Hash(ctx, c.Password)
 	if err != nil {
 		return 0, err
 	}

@@ -94,7 +94,7 @@ func (s *Server) verifyUser(ctx context.Context, name, password string) (User, e
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
-	right, err := s.passwords.verify(ctx, user.PasswordHash, password)
+	right, err := s.passwords.Verify(ctx, user.PasswordHash, password)
 	if err != nil || !right {
 		return User{}, err
 	}
@@ -162,7 +162,7 @@ func (s *Server) changePassword(ctx context.Context, caller Device, session *uia
 	if p.NewPassword == "" {
 		return uia.NewError(http.StatusBadRequest, spec.MissingParam("new_password is missing"))
 	}
-	hash, err := s.passwords.hash(ctx, p.NewPassword)
+	hash, err := s.passwords.Hash(ctx, p.NewPassword)
 	if err != nil {
 		return err
 	}

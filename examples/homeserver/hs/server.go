@@ -21,6 +21,7 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/limit"
+	"github.com/matrix-uia/uia/passwords"
 	"github.com/matrix-uia/uia/register"
 )
 
@@ -67,7 +68,7 @@ type Server struct {
 	name, baseURL string
 	accounts      Accounts
 	inTx          func(context.Context, func(context.Context) error) error // as in Storage, but never nil
-	passwords     *passwords
+	passwords     *passwords.Hasher
 	shared        *sharedSecret // nil if there is no shared secret
 	limiter       uia.Limiter   // nil if failures are not counted
 	client        func(*http.Request) netip.Addr
@@ -96,7 +97,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		baseURL:   opts.BaseURL,
 		accounts:  opts.Storage.Accounts,
 		inTx:      opts.Storage.InTx,
-		passwords: newPasswords(),
+		passwords: passwords.New(nil),
 		client:    opts.Client,
 		log:       opts.Logger,
 		closed:    make(chan struct{}),
@@ -163,7 +164,7 @@ func (s *Server) newEngine(opts Options) error {
 		// The account is made in the transaction that spends the token: a crash leaves
 		// both or neither. Hashing the password first keeps the transaction short.
 		Tx:           opts.Storage.InTx != nil,
-		HashPassword: s.passwords.hash,
+		HashPassword: s.passwords.Hash,
 	}
 	if opts.Storage.InTx == nil {
 		s.registration.Resolve = accounts.resolve

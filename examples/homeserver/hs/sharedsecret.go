@@ -147,7 +147,7 @@ func (s *Server) secretRegister(r *http.Request) (any, error) {
 
 // makeAccount makes an account that no registration asked for, and logs it in.
 func (s *Server) makeAccount(ctx context.Context, localpart, password string, admin bool) (any, error) {
-	hash, err := s.passwords.hash(ctx, password)
+	hash, err := s.passwords.Hash(ctx, password)
 	if err != nil {
 		return nil, err
 	}
