@@ -72,7 +72,7 @@ type adminAnswer struct {
 func (a *Admins) Authorize(r *http.Request) (string, error) {
 	token, ok := bearer(r)
 	if !ok {
-		return "", uia.NewError(http.StatusUnauthorized, spec.MissingToken("Missing access token"))
+		return "", errMissingToken
 	}
 	key := sha256.Sum256([]byte(token))
 	a.mu.Lock()
@@ -114,23 +114,15 @@ var errNoAdmin = uia.NewError(http.StatusForbidden, spec.Forbidden("You are not 
 
 // ask asks the upstream who it is, and whether that is an administrator.
 func (a *Admins) ask(ctx context.Context, token string) (string, error) {
-	var who struct {
-		UserID  string `json:"user_id"`
-		IsGuest bool   `json:"is_guest"`
-	}
-	err := a.Client.do(ctx, call{method: http.MethodGet, path: "/_matrix/client/v3/account/whoami", token: token}, &who)
+	who, err := a.Client.whoami(ctx, token)
 	switch {
-	case status(err) == http.StatusUnauthorized:
-		return "", uia.NewError(http.StatusUnauthorized, spec.UnknownToken("Unknown access token"))
 	case status(err) == http.StatusForbidden:
 		return "", errNoAdmin
 	case err != nil:
-		return "", fmt.Errorf("gateway: asking the upstream who this is: %w", err)
-	case who.UserID == "":
-		return "", fmt.Errorf("gateway: the upstream does not say who this is")
+		return "", err
 	case slices.Contains(a.Users, who.UserID):
 		return who.UserID, nil
-	case a.Probe.Path == nil || who.IsGuest:
+	case a.Probe.Path == nil || who.Guest:
 		return "", errNoAdmin
 	}
 	var answer map[string]any

@@ -44,6 +44,12 @@ type Options struct {
 	ServerVersion string
 	// Signup serves /register, the page on which an invite link ends. Nil passes it on.
 	Signup http.Handler
+	// Account serves /account/password and /account/deactivate in place of the upstream,
+	// where accounts are kept beside it: restauth's Accounts.Guard. It gets the handler
+	// that passes requests on. Requests for a mail by which a password can be set
+	// (/account/password/email/requestToken) are then refused, because the upstream would
+	// set one of its own. Nil passes all of them on.
+	Account func(next http.Handler) http.Handler
 	// TrustedProxies are the proxies in front of the gateway, whose X-Forwarded-For and
 	// X-Forwarded-Proto are passed on. Those of others are not.
 	TrustedProxies []netip.Prefix
@@ -63,6 +69,7 @@ type Handler struct {
 	fallback      http.Handler
 	admin         http.Handler // nil: none
 	signup        http.Handler // nil: the upstream's
+	account       http.Handler // nil: the upstream's
 	serverVersion http.Handler // nil: the upstream's
 	log           *slog.Logger
 }
@@ -91,6 +98,9 @@ func New(o Options) (*Handler, error) {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 	h.proxy = newProxy(o, h.client, h.log)
+	if o.Account != nil {
+		h.account = o.Account(h.proxy)
+	}
 	registration := *o.Registration
 	if registration.AppService == nil {
 		registration.AppService = http.HandlerFunc(h.appService)
@@ -127,6 +137,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.orPass(w, r, h.serverVersion)
 	case toSignup:
 		h.signupPage(w, r)
+	case toAccount:
+		h.orPass(w, r, h.account)
+	case toPasswordMail:
+		if h.account != nil {
+			unrecognized(w, r)
+			return
+		}
+		h.proxy.ServeHTTP(w, r)
 	case toFallback:
 		if h.ours(r) {
 			h.fallback.ServeHTTP(w, r)

@@ -27,7 +27,9 @@ const (
 	toAdmin
 	toServerVersion
 	toSignup
-	refusedPath // an upstream might understand it as registration
+	toAccount      // a password, or the end of an account
+	toPasswordMail // by which somebody sets a new password
+	refusedPath    // an upstream might understand it as registration
 )
 
 // route finds out who serves a path, which is decoded. Upstreams differ in which
@@ -73,6 +75,10 @@ func routeClient(e []string) destination {
 		return refusedPath // requestToken: the upstream would send a mail for a flow that it does not see
 	case rest[0] == "admin" && len(rest) > 1 && rest[1] == "register":
 		return refusedPath
+	case rest[0] == "account" && len(rest) == 2 && (rest[1] == "password" || rest[1] == "deactivate"):
+		return toAccount
+	case rest[0] == "account" && len(rest) > 2 && rest[1] == "password":
+		return toPasswordMail
 	case len(rest) == 4 && rest[0] == "auth" && rest[2] == "fallback" && rest[3] == "web":
 		return toFallback
 	}

@@ -15,7 +15,8 @@ import (
 func TestRoute(t *testing.T) {
 	names := map[destination]string{
 		toUpstream: "upstream", toRegister: "register", toAvailable: "available", toValidity: "validity", toFallback: "fallback",
-		toAdmin: "admin", toServerVersion: "version", toSignup: "signup", refusedPath: "refused",
+		toAdmin: "admin", toServerVersion: "version", toSignup: "signup",
+		toAccount: "account", toPasswordMail: "password mail", refusedPath: "refused",
 	}
 	for want, paths := range map[destination][]string{
 		toRegister: {
@@ -49,7 +50,18 @@ func TestRoute(t *testing.T) {
 		},
 		toServerVersion: {"/_synapse/admin/v1/server_version"},
 		toSignup:        {"/register", "/register/", "//register"},
+		toAccount: {
+			"/_matrix/client/v3/account/password", "/_matrix/client/r0/account/password", "/_matrix/client/unstable/account/password",
+			"/_matrix/client/v3/account/deactivate", "/_matrix/client/api/v1/account/deactivate", "//_matrix/client/v3//account/password/",
+			"/_matrix/client/v3/account/%70assword", "/_matrix/client/v3/account/x/../password", "/_matrix/client/v3/account%2Fdeactivate",
+		},
+		toPasswordMail: {
+			"/_matrix/client/v3/account/password/email/requestToken", "/_matrix/client/r0/account/password/msisdn/requestToken",
+			"/_matrix/client/unstable/account/password/email/submit_token", "/_matrix/client/v3/account/password/x",
+		},
 		toUpstream: {
+			"/_matrix/client/v3/account/whoami", "/_matrix/client/v3/account/3pid", "/_matrix/client/v3/account/passwords",
+			"/_matrix/client/account/password", "/_matrix/client/v3/account", "/_matrix/client/v3/user/@a:b/account_data/password",
 			"/", "/_matrix/client/versions", "/_matrix/client/v3/sync", "/_matrix/client/v3/login", "/_matrix/client/register",
 			"/_matrix/client/v3/registers", "/_matrix/client/v3/REGISTER", "/_matrix/client/v3/register;x=1", "/_matrix/client/v3/register%00",
 			"/_matrix/client/v3/register%20", "/_matrix/client/v3/rooms/!a:b/send/m.room.message/register",

@@ -43,17 +43,7 @@ const sharedSecretPath = "/_synapse/admin/v1/register"
 // Available implements [Upstream]. Where the upstream does not tell while its own
 // registration is off, the user's profile is asked for.
 func (s *SharedSecret) Available(ctx context.Context, localpart string) error {
-	return s.names.ask(localpart, func() error {
-		err := s.available(ctx, localpart)
-		if status(err) != http.StatusForbidden && status(err) != http.StatusNotFound {
-			return nameRefusal(err)
-		}
-		taken, err := s.exists(ctx, userID(localpart, s.ServerName))
-		if err == nil && taken {
-			return errInUse()
-		}
-		return refusal(err)
-	})
+	return s.names.ask(localpart, func() error { return s.NameFree(ctx, localpart, s.ServerName) })
 }
 
 // nonce asks for what the next request has to contain.

@@ -53,11 +53,15 @@ var imports = map[string][]string{
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 
+	"restauth":             {".", "gateway", "internal/ask", "internal/keyring", "internal/wire", "limit", "passwords", "register", "stages", spec},
+	"restauth/sqlaccounts": {"restauth", "sqlstore"},
+
 	// Kits and commands.
-	"storetest":         {"."},
-	"gateway/claimtest": {"gateway"},
-	"uiatest":           {}, // a homeserver may be in any language
-	"cmd/uiacheck":      {"uiatest"},
+	"storetest":            {"."},
+	"gateway/claimtest":    {"gateway"},
+	"restauth/accounttest": {"restauth"},
+	"uiatest":              {}, // a homeserver may be in any language
+	"cmd/uiacheck":         {"uiatest"},
 
 	// For tests alone.
 	"internal/admintest":    {".", "admin", spec, testifyAssert, testifyRequire},
