@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/forwarded"
 )
 
 // NewTransport returns a transport for what is passed on: it uses no proxy of the
@@ -38,7 +39,7 @@ func newProxy(o Options, client func(*http.Request) netip.Addr, log *slog.Logger
 	if transport == nil {
 		transport = NewTransport()
 	}
-	trusted := prefixes(o.TrustedProxies)
+	proxies := forwarded.PrefixesOf(o.TrustedProxies)
 	return &httputil.ReverseProxy{
 		Transport:     transport,
 		FlushInterval: -1, // a long answer is passed on as it comes
@@ -48,7 +49,7 @@ func newProxy(o Options, client func(*http.Request) netip.Addr, log *slog.Logger
 			// As it was sent: net/http leaves out what it cannot read, but signatures cover it.
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
 			p.Out.Host = p.In.Host
-			trusted.forward(p, client(p.In))
+			forward(p, proxies, client(p.In))
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

@@ -110,7 +110,7 @@ func TestProxyBelowAPath(t *testing.T) {
 // Who asks is told by the gateway, and by the proxies that it trusts.
 func TestProxyForwarded(t *testing.T) {
 	up := serve(t, echo)
-	plain, trusting := newFront(t, up, frontOptions{}), newFront(t, up, frontOptions{trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	plain := newFront(t, up, frontOptions{})
 	spoofed := []string{
 		"X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "X-Real-IP: 1.2.3.4", "Forwarded: for=1.2.3.4",
 		"True-Client-IP: 1.2.3.4", "CF-Connecting-IP: 1.2.3.4", "X-Client-IP: 1.2.3.4", "X-Original-Forwarded-For: 1.2.3.4",
@@ -127,10 +127,13 @@ func TestProxyForwarded(t *testing.T) {
 	assert.Equal(t, []string{"127.0.0.1"}, got.Headers["X-Real-Ip"])
 	assert.Equal(t, []string{"http"}, got.Headers["X-Forwarded-Proto"])
 
-	got = trusting.echoed("GET", "/a", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Proto: https")
-	assert.Equal(t, []string{"6.6.6.6, 1.2.3.4, 127.0.0.1"}, got.Headers["X-Forwarded-For"])
-	assert.Equal(t, []string{"1.2.3.4"}, got.Headers["X-Real-Ip"])
-	assert.Equal(t, []string{"https"}, got.Headers["X-Forwarded-Proto"])
+	for _, trusted := range []string{"127.0.0.0/8", "::ffff:127.0.0.0/104"} {
+		trusting := newFront(t, up, frontOptions{trusted: []netip.Prefix{netip.MustParsePrefix(trusted)}})
+		got = trusting.echoed("GET", "/a", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Proto: https")
+		assert.Equal(t, []string{"6.6.6.6, 1.2.3.4, 127.0.0.1"}, got.Headers["X-Forwarded-For"], trusted)
+		assert.Equal(t, []string{"1.2.3.4"}, got.Headers["X-Real-Ip"], trusted)
+		assert.Equal(t, []string{"https"}, got.Headers["X-Forwarded-Proto"], trusted)
+	}
 }
 
 // Nobody can have a header removed or smuggled by naming it in Connection.

@@ -122,8 +122,8 @@ func (a *Accounts) HashPassword(ctx context.Context, password string) (string, e
 // Available implements register.Accounts: a name that exists at the homeserver is in use,
 // whoever has it. If the homeserver refuses to say so (429), the registration goes on:
 // Create asks again.
-func (a *Accounts) Available(ctx context.Context, localpart string) error {
-	if _, err := a.store.Find(ctx, localpart); err == nil {
+func (a *Accounts) Available(ctx context.Context, r register.UsernameRequest) error {
+	if _, err := a.store.Find(ctx, r.Localpart); err == nil {
 		return errInUse
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
@@ -134,7 +134,7 @@ func (a *Accounts) Available(ctx context.Context, localpart string) error {
 	default:
 		return nil
 	}
-	err := a.free(ctx, localpart)
+	err := a.free(ctx, r.Localpart)
 	if e, ok := errors.AsType[*uia.Error](err); ok && e.Status == http.StatusTooManyRequests {
 		return nil
 	}

@@ -4,13 +4,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/forwarded"
 	"github.com/matrix-uia/uia/internal/wire"
 )
 
@@ -21,8 +20,7 @@ const minSecret = 16
 type callers struct {
 	secret   [sha256.Size]byte
 	hasOne   bool
-	networks []netip.Prefix
-	peer     func(*http.Request) netip.Addr
+	networks forwarded.Prefixes
 }
 
 var (
@@ -36,9 +34,7 @@ func (c *callers) admit(r *http.Request) error {
 	if len(c.networks) > 0 {
 		// What a proxy passes on comes from the proxy's address, whoever has sent it.
 		passedOn := r.Header["X-Forwarded-For"] != nil || r.Header["Forwarded"] != nil || r.Header["Via"] != nil
-		peer := c.peer(r)
-		inside := slices.ContainsFunc(c.networks, func(p netip.Prefix) bool { return p.Contains(peer) })
-		if !inside || passedOn && !c.hasOne {
+		if !c.networks.Has(forwarded.Peer(r)) || passedOn && !c.hasOne {
 			return errElsewhere
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/forwarded"
 	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/passwords"
@@ -58,7 +59,7 @@ const (
 // password is being guessed; 503 if too many passwords wait to be looked at.
 func NewHandler(verify Verify, o HandlerOptions) (http.Handler, error) {
 	h := &handler{verify: verify, serverName: o.ServerName, limiter: o.Limiter, log: o.Logger}
-	h.callers = callers{sha256.Sum256([]byte(o.Secret)), o.Secret != "", o.Networks, uia.ClientBehind()}
+	h.callers = callers{sha256.Sum256([]byte(o.Secret)), o.Secret != "", forwarded.PrefixesOf(o.Networks)}
 	var mistakes []error
 	wrong := func(is bool, text string) {
 		if is {

@@ -3,12 +3,14 @@ package restauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/canonical"
 	"github.com/matrix-uia/uia/stages"
 )
 
@@ -32,8 +34,16 @@ type question struct {
 // readQuestion reads the body of a request. The Synapse module names the user in id, other
 // services in mxid or localpart; all that are there have to agree.
 func readQuestion(body []byte, serverName string) (q question, err error) {
+	// Who reads a member that is there twice may read another one than the homeserver.
+	object, err := canonical.Object(body)
+	switch {
+	case errors.Is(err, canonical.ErrSyntax):
+		return q, uia.NewError(http.StatusBadRequest, spec.NotJSON("The request body is not JSON."))
+	case err != nil:
+		return q, uia.NewError(http.StatusBadRequest, spec.BadJSON("The request body is not an object, or one that is not clear."))
+	}
 	var user json.RawMessage
-	if ok, err := uia.Field(body, "user", &user); err != nil {
+	if ok, err := uia.Field(object, "user", &user); err != nil {
 		return q, err
 	} else if !ok {
 		return q, missing("user")

@@ -49,11 +49,11 @@ var imports = map[string][]string{
 	"signup":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
 	"register":           {".", "internal/mistake", "internal/wire", spec},
 	"admin":              {".", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
-	"gateway":            {".", "admin", "internal/ask", "internal/keyring", "internal/wire", "register", spec},
+	"gateway":            {".", "admin", "internal/ask", "internal/forwarded", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 
-	"restauth":             {".", "gateway", "internal/ask", "internal/keyring", "internal/wire", "limit", "passwords", "register", "stages", spec},
+	"restauth":             {".", "gateway", "internal/ask", "internal/canonical", "internal/forwarded", "internal/keyring", "internal/wire", "limit", "passwords", "register", "stages", spec},
 	"restauth/sqlaccounts": {"restauth", "sqlstore"},
 
 	// Kits and commands.

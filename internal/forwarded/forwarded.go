@@ -22,19 +22,10 @@ func ByRFC7239(trusted []netip.Prefix) func(*http.Request) netip.Addr {
 // behind returns a function that goes through a header from its end. node returns the
 // client that an element of it names.
 func behind(trusted []netip.Prefix, header string, node func(element string) string) func(*http.Request) netip.Addr {
-	prefixes := make([]netip.Prefix, len(trusted))
-	for i, p := range trusted {
-		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		}
-		prefixes[i] = p
-	}
-	trusts := func(a netip.Addr) bool {
-		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
+	proxies := PrefixesOf(trusted)
 	return func(r *http.Request) netip.Addr {
-		addr, ok := peer(r)
-		if !ok || !trusts(addr) {
+		addr := Peer(r)
+		if !proxies.Has(addr) {
 			return addr
 		}
 		for _, line := range slices.Backward(r.Header.Values(header)) {
@@ -45,7 +36,7 @@ func behind(trusted []netip.Prefix, header string, node func(element string) str
 				if !ok {
 					return addr
 				}
-				if addr = next; !trusts(addr) {
+				if addr = next; !proxies.Has(addr) {
 					return addr
 				}
 			}
@@ -54,12 +45,37 @@ func behind(trusted []netip.Prefix, header string, node func(element string) str
 	}
 }
 
-// peer returns the address of the other end of the connection.
-func peer(r *http.Request) (netip.Addr, bool) {
+// Peer returns the address of the other end of a request's connection, IPv4 unmapped and
+// without a zone; of a unix socket, whose other end has none, this machine's. It is not
+// valid if it is not known.
+func Peer(r *http.Request) netip.Addr {
 	if r.RemoteAddr == "@" || r.RemoteAddr == "" { // how net/http calls a unix socket
-		return netip.IPv6Loopback(), true
+		return netip.IPv6Loopback()
 	}
-	return parseNode(r.RemoteAddr)
+	addr, _ := parseNode(r.RemoteAddr)
+	return addr
+}
+
+// Prefixes are networks. An IPv4 network is the same within an IPv6 one.
+type Prefixes []netip.Prefix
+
+// PrefixesOf returns the networks that somebody has configured, who may have written an
+// IPv4 one as IPv6.
+func PrefixesOf(configured []netip.Prefix) Prefixes {
+	out := make(Prefixes, len(configured))
+	for i, p := range configured {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		out[i] = p
+	}
+	return out
+}
+
+// Has reports whether an address, such as Peer's, is in one of the networks.
+func (n Prefixes) Has(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(n, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // cutLast cuts the last element off a list that is separated by commas, except in quoted
