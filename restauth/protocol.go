@@ -103,12 +103,14 @@ type answerIn struct {
 
 func userID(localpart, serverName string) string { return "@" + localpart + ":" + serverName }
 
-// localpartOf returns the localpart of a user ID of the server.
+// localpartOf returns the localpart of a user ID of the server; "" and false for any other.
 func localpartOf(id, serverName string) (string, bool) {
 	rest, sigil := strings.CutPrefix(id, "@")
 	localpart, server, colon := strings.Cut(rest, ":")
-	ok := sigil && colon && server == serverName && localpart != "" && len(id) <= maxUserID
-	return localpart, ok
+	if !sigil || !colon || server != serverName || localpart == "" || len(id) > maxUserID {
+		return "", false
+	}
+	return localpart, true
 }
 
 // possible reports whether an account can have this password; see CheckPassword. No other
