@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -38,7 +39,8 @@ func TestMigrations(t *testing.T) {
 		files, err := fs.Glob(migrations, "*.sql")
 		require.NoError(t, err)
 		names = append(names, files)
-		for _, file := range files {
+		for i, file := range files {
+			assert.Equal(t, fmt.Sprintf("%04d", i+1), file[:4], "a migration whose number another has too is left out")
 			text, err := fs.ReadFile(migrations, file)
 			require.NoError(t, err)
 			for _, s := range statements(string(text)) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
 	"github.com/matrix-uia/uia/register"
+	"github.com/matrix-uia/uia/restauth"
 )
 
 // The auth types that the hints know how to complete.
@@ -57,6 +58,8 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.options.ServerName, "server-name", "localhost", "the `name` that user IDs end in")
 	fs.StringVar(&c.options.SharedSecret, "registration-shared-secret", "",
 		"let tools that know this `secret` make accounts through /_synapse/admin/v1/register")
+	fs.StringVar(&c.options.AccountsURL, "accounts-url", "",
+		"ask the service at this `URL` (http://name:SECRET@127.0.0.1:8090) for the passwords of users who have no account here, by check_credentials; their accounts are made at the first login")
 	fs.StringVar(&c.options.InviteURL, "invite", "",
 		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}, instead of one to the page of this server")
 	fs.StringVar(&c.audit, "audit", "", "append a line of JSON for each event to this `file`, instead of writing it with the log")
@@ -110,6 +113,11 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	if link := c.options.BaseURL; link != "" && !validURL(link) {
 		return c, fmt.Errorf("-public-url %q is no URL of a server, such as https://matrix.example.org", link)
+	}
+	if link := c.options.AccountsURL; link != "" {
+		if _, err := restauth.NewClient(link, c.options.ServerName, nil); err != nil {
+			return c, fmt.Errorf("-accounts-url: %w", err)
+		}
 	}
 	c.options.Client = uia.ClientBehind(proxies...)
 	if *failures < 0 {

@@ -26,7 +26,7 @@ type User struct {
 	// Key is the registration that the account was made by (uia.Session.Key),
 	// unique for ever. Empty for one that no registration made.
 	Key          string
-	PasswordHash string // empty if no password is right
+	PasswordHash string // empty if no password is right; elsewhere if the service of Options.AccountsURL knows it
 	SigningKeys  SigningKeys
 	Admin        bool
 	Created      time.Time

@@ -87,20 +87,6 @@ func (s *Server) passwordStage() uia.Stage {
 	}}
 }
 
-// verifyUser returns the user of this name, a localpart or a whole user ID, if the
-// password is right, and otherwise the zero User.
-func (s *Server) verifyUser(ctx context.Context, name, password string) (User, error) {
-	user, err := s.typedUser(ctx, name)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return User{}, err
-	}
-	right, err := s.passwords.Verify(ctx, user.PasswordHash, password)
-	if err != nil || !right {
-		return User{}, err
-	}
-	return user, nil
-}
-
 // guarded serves an operation for the user whose access token the request has, and
 // answers with body when it is done; nil is {}.
 func (s *Server) guarded(operation string, body any, run func(context.Context, Device, *uia.Session) error) http.HandlerFunc {
@@ -161,6 +147,9 @@ func (s *Server) changePassword(ctx context.Context, caller Device, session *uia
 	}
 	if p.NewPassword == "" {
 		return uia.NewError(http.StatusBadRequest, spec.MissingParam("new_password is missing"))
+	}
+	if err := s.keepsPassword(ctx, caller.Localpart); err != nil {
+		return err
 	}
 	hash, err := s.passwords.Hash(ctx, p.NewPassword)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/passwords"
 	"github.com/matrix-uia/uia/register"
+	"github.com/matrix-uia/uia/restauth"
 )
 
 // Options are the options of [New].
@@ -41,6 +42,10 @@ type Options struct {
 	// SharedSecret lets tools make accounts through /_synapse/admin/v1/register.
 	// Empty means that there is no such endpoint.
 	SharedSecret string
+	// AccountsURL is a service that keeps accounts and is asked for the passwords of users
+	// who are not kept here; see package restauth. A password in the URL is the secret that
+	// the service expects. Empty means that there is none.
+	AccountsURL string
 	// Storage is where everything is kept. Required.
 	Storage *Storage
 	// Failures is how many wrong tokens and passwords a client may send at once.
@@ -69,8 +74,9 @@ type Server struct {
 	accounts      Accounts
 	inTx          func(context.Context, func(context.Context) error) error // as in Storage, but never nil
 	passwords     *passwords.Hasher
-	shared        *sharedSecret // nil if there is no shared secret
-	limiter       uia.Limiter   // nil if failures are not counted
+	shared        *sharedSecret    // nil if there is no shared secret
+	service       *restauth.Client // keeps other accounts; nil if there is none
+	limiter       uia.Limiter      // nil if failures are not counted
 	client        func(*http.Request) netip.Addr
 	engine        *uia.Engine
 	pages         *fallback.Handler
@@ -114,6 +120,13 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	}
 	if opts.SharedSecret != "" {
 		s.shared = newSharedSecret(opts.SharedSecret)
+	}
+	if opts.AccountsURL != "" {
+		service, err := restauth.NewClient(opts.AccountsURL, s.name, nil)
+		if err != nil {
+			return nil, err
+		}
+		s.service = service
 	}
 	if opts.Failures >= 0 {
 		limiter, err := limit.New(&limit.Options{Burst: opts.Failures})
