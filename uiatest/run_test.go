@@ -268,6 +268,29 @@ func TestLimitsAreFound(t *testing.T) {
 	}
 }
 
+// Who waits for the answer of another case makes room, also if no limit is the reason.
+func TestWaitingForAnAnswerHoldsUpNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				_ = sleep(r.Context(), 30*time.Second)
+			}
+			answering(http.StatusUnauthorized, challenge).ServeHTTP(w, r)
+		})
+		after := make(map[string]time.Duration)
+		opts := &Options{
+			Parallel: 2,
+			Match:    regexp.MustCompile("^(devices/(a-device-is-renamed|an-unknown-device-has-no-name)|input/what-is-no-object/.*)$"),
+			Progress: func(_, _ int, r Report) { after[r.Area] = time.Since(begun) },
+		}
+		_, err := Run(t.Context(), Server{Handler: server, NewToken: given}, opts)
+		require.NoError(t, err)
+		require.Less(t, after["input"], time.Second)
+		require.GreaterOrEqual(t, after["devices"], 30*time.Second)
+	})
+}
+
 // Progress is told after each case, how many have ended and of how many.
 func TestProgressCounts(t *testing.T) {
 	var told []string
