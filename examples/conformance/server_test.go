@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
@@ -130,6 +131,24 @@ func TestWhatApplies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// As many tokens as the cases are said to take are enough, side by side as well.
+func TestGivenTokens(t *testing.T) {
+	server := homeserver(t, open(t, "memory"), flows["TD"], 0)
+	for range uiatest.TokensFor(uiatest.Cases()) {
+		token := uiatest.NewToken{Value: rand.Text(), Uses: new(int64(1))}
+		_, err := server.NewToken(t.Context(), token)
+		require.NoError(t, err)
+		server.Tokens = append(server.Tokens, token.Value)
+	}
+	server.NewToken, server.AdminToken = nil, ""
+	reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Parallel: 4})
+	require.NoError(t, err)
+	for _, r := range reports {
+		require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
+		require.NotRegexp(t, "tokens that were given are used", r.Reason, r.Name)
 	}
 }
 
