@@ -13,7 +13,8 @@ import (
 // those about limits excepted.
 const MaxGuesses = 50
 
-// Accounts is about how many accounts a run of all cases makes.
+// Accounts is about how many accounts a run of all cases makes. Where the token is the
+// only stage it is half as many again.
 const Accounts = 40
 
 // budget is the failed guesses that a run may still make. A request that may turn
