@@ -243,38 +243,45 @@ func TestMutants(t *testing.T) {
 }
 
 // kill returns the cases that fail. It runs the killers, each on a homeserver that
-// has what the case is about, and with -full all cases.
+// has what the case is about. With -full it runs all cases afterwards: in that run some do
+// not apply, because others have used up the guesses.
 func (m *mutant) kill(t *testing.T, killers []uiatest.Case) (by []string) {
 	byBase := make(map[base][]string)
 	for _, c := range killers {
 		at := baseOf(&c)
 		byBase[at] = append(byBase[at], regexp.QuoteMeta(c.Name))
 	}
-	if *full {
-		byBase[base{flow: "TD"}] = []string{".*"}
-	}
 	for at, names := range byBase {
-		run := func(t *testing.T) {
-			server, tokens := at.server(t, m.store)
-			server.Handler = m.handler(server.Handler, &backend{tokens: tokens, admin: server.AdminToken, memory: make(map[string]string), counts: make(map[string]int)})
-			opts := &uiatest.Options{Parallel: 4, Match: regexp.MustCompile("^(" + strings.Join(names, "|") + ")$")}
-			reports, err := uiatest.Run(t.Context(), server, opts)
-			require.NoError(t, err)
-			for _, r := range reports {
-				if r.Outcome == uiatest.Failed {
-					by = append(by, r.Name)
-					require.NotEmpty(t, r.Problems)
-					require.NotEmpty(t, r.Exchanges, r.Name)
-				} else if !*full {
-					t.Logf("%s: %s %s", r.Name, r.Outcome, r.Reason)
-				}
+		by = append(by, m.run(t, at, "^("+strings.Join(names, "|")+")$")...)
+	}
+	if *full {
+		by = append(by, m.run(t, base{flow: "TD"}, "")...)
+	}
+	slices.Sort(by)
+	return slices.Compact(by)
+}
+
+// run returns the cases of these names that fail.
+func (m *mutant) run(t *testing.T, at base, names string) (by []string) {
+	run := func(t *testing.T) {
+		server, tokens := at.server(t, m.store)
+		server.Handler = m.handler(server.Handler, &backend{tokens: tokens, admin: server.AdminToken, memory: make(map[string]string), counts: make(map[string]int)})
+		reports, err := uiatest.Run(t.Context(), server, &uiatest.Options{Parallel: 4, Match: regexp.MustCompile(names)})
+		require.NoError(t, err)
+		for _, r := range reports {
+			if r.Outcome == uiatest.Failed {
+				by = append(by, r.Name)
+				require.NotEmpty(t, r.Problems)
+				require.NotEmpty(t, r.Exchanges, r.Name)
+			} else if names != "" {
+				t.Logf("%s: %s %s", r.Name, r.Outcome, r.Reason)
 			}
 		}
-		if at.patient {
-			synctest.Test(t, run)
-		} else {
-			run(t)
-		}
+	}
+	if at.patient {
+		synctest.Test(t, run)
+	} else {
+		run(t)
 	}
 	return by
 }
