@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"html"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
@@ -224,3 +226,5 @@ func text(body string) string {
 }
 
 func alice() url.Values { return url.Values{"username": {"alice"}, "password": {password}} }
+
+func mapFS(name string, content []byte) fs.FS { return fstest.MapFS{name: {Data: content}} }

@@ -174,6 +174,8 @@ type way struct {
 	sheet   *sheet
 	step    string // the stage that values were submitted for
 	values  url.Values
+	// completed are the stages that are known to be completed.
+	completed []string
 }
 
 // maxLegs bounds how many requests one press makes. A flow has fewer stages.
@@ -189,21 +191,21 @@ func (p *way) proceed(s *uia.Session) outcome {
 		}
 		return o
 	}
-	flows, completed := s.Flows, s.Completed
+	p.completed = s.Completed
 	for range maxLegs {
-		flow := p.choose(flows, completed, p.sheet.Token != "")
+		before := p.completed
+		flow := p.choose(s.Flows, before, p.sheet.Token != "")
 		if flow == nil {
 			return outcome{err: errNoWay}
 		}
-		if len(completed) == len(flow) {
+		if len(before) == len(flow) {
 			o, next := p.leg("", nil)
 			if next == nil {
 				return o
 			}
-			completed = next.Completed
 			continue
 		}
-		typ := flow[len(completed)]
+		typ := flow[len(before)]
 		auth, err := p.auth(s, typ)
 		switch {
 		case err != nil:
@@ -215,10 +217,9 @@ func (p *way) proceed(s *uia.Session) outcome {
 		if next == nil {
 			return o
 		}
-		if slices.Equal(next.Completed, completed) { // the stage takes another step
+		if slices.Equal(next.Completed, before) { // the stage takes another step
 			return outcome{stage: typ, extra: next.Extra}
 		}
-		completed = next.Completed
 	}
 	return outcome{err: errNoWay}
 }
@@ -277,8 +278,11 @@ func (p *way) leg(typ string, auth json.RawMessage) (outcome, *uia.Challenge) {
 	switch {
 	case slices.ContainsFunc(c.Flows, func(f uia.Flow) bool { return slices.Equal(f, c.Completed) }):
 		return outcome{over: true}, nil // everything is completed, and this form is not the one that was answered
+	case c.ErrCode != "" && len(c.Completed) < len(p.completed): // a stage does not hold any more: the token's
+		return outcome{err: c}, nil
 	case c.ErrCode != "":
 		return outcome{stage: asked, err: c}, nil
 	}
+	p.completed = c.Completed
 	return outcome{}, c
 }
