@@ -102,11 +102,14 @@ func (reg *Registration) check(ctx context.Context, s *uia.Session) error {
 	return reg.checkPassword(ctx, p.Password)
 }
 
-// admit is the operation's Admit: it refuses a name that the session's token is not
-// for, and a pinned one that a client could not ask for.
+// admit is the operation's Admit: it refuses a name or an e-mail address that the
+// session's token is not for, and a pinned name that a client could not ask for.
 func (reg *Registration) admit(ctx context.Context, s *uia.Session) error {
 	p, err := readParams(s)
 	if err != nil {
+		return err
+	}
+	if err := admitEmail(s); err != nil {
 		return err
 	}
 	name, err := pinned(s, p.Username)

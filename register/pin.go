@@ -12,11 +12,12 @@ import (
 	"github.com/matrix-uia/uia"
 )
 
-// Pin is the username that a registration token is for. It stands in the token's
-// Meta, next to whatever else the homeserver keeps there:
+// Pin is the username, the e-mail address or both that a registration token is for. It
+// stands in the token's Meta, next to whatever else the homeserver keeps there:
 //
 //	{"username": "alice"}             exactly this localpart
 //	{"username_pattern": "student-*"} any localpart that matches
+//	{"email": "alice@example.org"}    whoever reads the mails to this address
 //
 // In a pattern * stands for any number of characters, also none, and ? for one;
 // everything else stands for itself, and the whole localpart has to match. So nobody can
@@ -29,9 +30,15 @@ import (
 // stages once the token stage is completed, and again before the account is made. A
 // client that asks for no username gets the pinned one; with a pattern it has to ask.
 // A pinned name has to be one that a client could ask for: see Registration.CheckMeta.
+//
+// A pinned address has to be confirmed by the stage m.login.email.identity. Another one is
+// refused with 409 M_FORBIDDEN at the first leg that brings it, before a mail is sent to it;
+// if it was confirmed before the token came, at the token's leg. Addresses are compared as
+// [CanonicalAddress] returns them. A session that has confirmed none makes no account.
 type Pin struct {
 	Username string // "" if any is good
 	Pattern  string // "" if there is none
+	Email    string // in the form of CanonicalAddress; "" if any is good, or none
 }
 
 // ReadPin reads the pin of a token's Meta: the zero Pin if it has none. The error says
@@ -46,10 +53,17 @@ func ReadPin(meta json.RawMessage) (Pin, error) {
 		return Pin{}, errors.New("username is not a string")
 	}
 	hasPattern, err := uia.Field(meta, "username_pattern", &p.Pattern)
-	p.Username, p.Pattern = CanonicalLocalpart(p.Username), CanonicalLocalpart(p.Pattern)
+	if err != nil {
+		return Pin{}, errors.New("username_pattern is not a string")
+	}
+	hasEmail, err := uia.Field(meta, "email", &p.Email)
+	address, isAddress := CanonicalAddress(p.Email)
+	p.Email, p.Username, p.Pattern = address, CanonicalLocalpart(p.Username), CanonicalLocalpart(p.Pattern)
 	switch {
 	case err != nil:
-		return Pin{}, errors.New("username_pattern is not a string")
+		return Pin{}, errors.New("email is not a string")
+	case hasEmail && !isAddress:
+		return Pin{}, errors.New("email is no e-mail address")
 	case hasName && hasPattern:
 		return Pin{}, errors.New("username and username_pattern exclude each other")
 	case hasName && (p.Username == "" || !localpart(p.Username, "")):
@@ -98,11 +112,14 @@ func matches(pattern, s string) bool {
 }
 
 // CheckMeta returns what is wrong with the Meta of a registration token for this
-// homeserver: a pin that cannot be read, or a pinned name that nobody could register. It
-// is for admin.Options.CheckMeta, so that the administrator who makes the token sees the
+// homeserver: a pin that cannot be read, a pinned name that nobody could register, or a
+// pinned address where no flow asks for one. It is for admin.Options.CheckMeta, so that the administrator who makes the token sees the
 // mistake, and not the person who gets the token.
 func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 	pin, err := ReadPin(meta)
+	if err == nil && pin.Email != "" && !reg.asksForEmail() {
+		err = errors.New("email: registration asks for no e-mail address here")
+	}
 	if err != nil || pin.Username == "" {
 		return err
 	}
@@ -119,23 +136,35 @@ func (reg *Registration) CheckMeta(meta json.RawMessage) error {
 	return err
 }
 
+// pinOf returns the pin of the session's token, and false if it has no token yet.
+func pinOf(s *uia.Session) (Pin, bool, error) {
+	if s == nil {
+		return Pin{}, false, nil
+	}
+	token, ok := s.Token()
+	if !ok {
+		return Pin{}, false, nil
+	}
+	pin, err := ReadPin(token.Meta)
+	if err != nil {
+		// The Meta was not checked by the admin API, and its pin cannot be read.
+		return Pin{}, true, &uia.Error{
+			Status:      http.StatusForbidden,
+			MatrixError: spec.Forbidden("The registration token is for a user who cannot be told from it. Please ask who gave it to you."),
+			Cause:       fmt.Errorf("register: the pin of the token %s: %w", uia.Fingerprint(token.Token), err),
+		}
+	}
+	return pin, true, nil
+}
+
 // pinned returns the name that an account of this session gets as far as it is known:
 // what the client asks for, or what the session's token is pinned to if it asks for
 // nothing. It refuses a name that the token is not for. Before the token stage is
 // completed it refuses nothing.
 func pinned(s *uia.Session, username string) (string, error) {
-	token, ok := s.Token()
-	if !ok {
-		return username, nil
-	}
-	pin, err := ReadPin(token.Meta)
-	if err != nil {
-		// The Meta was not checked by the admin API, and its pin cannot be read.
-		return "", &uia.Error{
-			Status:      http.StatusForbidden,
-			MatrixError: spec.Forbidden("The registration token is for a username that cannot be understood. Please ask who gave it to you."),
-			Cause:       fmt.Errorf("register: the pin of the token %s: %w", uia.Fingerprint(token.Token), err),
-		}
+	pin, ok, err := pinOf(s)
+	if !ok || err != nil {
+		return username, err
 	}
 	switch {
 	case username == "" && pin.Username != "":

@@ -129,6 +129,9 @@ func (reg *Registration) checkName(ctx context.Context, s *uia.Session, p params
 // which its token is pinned, or which is made up. A typed name has been checked on the
 // way here, and Create makes sure that it is unique.
 func (reg *Registration) chooseName(ctx context.Context, s *uia.Session, p params) (string, error) {
+	if err := wantEmail(s); err != nil {
+		return "", err
+	}
 	name, err := pinned(s, p.Username)
 	switch {
 	case err != nil:

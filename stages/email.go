@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/mail"
 	"net/url"
 	"regexp"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
+	"github.com/matrix-uia/uia/register"
 )
 
 // EmailType is the auth type of [EmailStage].
@@ -34,6 +34,9 @@ const EmailType = "m.login.email.identity"
 // nothing. Clients ask for the mail as soon as they see the flows, without naming their
 // session, and get the sid with which they go on. The mail is sent when a session that
 // has passed the stage named by After attempts this stage with that sid.
+//
+// A session whose registration token is pinned to an address ([register.Pin]) gets 409
+// M_FORBIDDEN for any other one. No mail is sent to it, and nothing is charged.
 //
 // An address may be confirmed once and used for several sessions: whether two
 // accounts can have it is up to the operation.
@@ -151,6 +154,9 @@ func (m *EmailStage) Attempt(ctx context.Context, s *uia.Session, auth json.RawM
 	if !ok {
 		return nil, uia.NewError(http.StatusUnauthorized, spec.MatrixError{ErrCode: wire.CodeUnauthorized, Err: "No mail was sent for these credentials."})
 	}
+	if err := register.AdmitEmail(s, address); err != nil {
+		return nil, err
+	}
 	state, err := m.Store.Load(ctx, creds.SID, s.Now)
 	switch {
 	case err != nil:
@@ -219,12 +225,10 @@ const maxAddress = 255*3/4 - sidMAC
 
 var clientSecret = regexp.MustCompile(`^[0-9a-zA-Z.=_-]{1,255}$`)
 
-// canonicalAddress returns an address as it is compared: without white space around
-// it and in lower case.
+// canonicalAddress returns an address as it is compared, unless no sid could carry it.
 func canonicalAddress(typed string) (string, error) {
-	address := strings.ToLower(strings.TrimSpace(typed))
-	parsed, err := mail.ParseAddress(address)
-	if err != nil || parsed.Address != address || len(address) > maxAddress || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	address, ok := register.CanonicalAddress(typed)
+	if !ok || len(address) > maxAddress {
 		return "", uia.NewError(http.StatusBadRequest, spec.InvalidParam("This is not an e-mail address."))
 	}
 	return address, nil

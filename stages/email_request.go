@@ -19,6 +19,7 @@ import (
 	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/mistake"
 	"github.com/matrix-uia/uia/internal/wire"
+	"github.com/matrix-uia/uia/register"
 )
 
 // mailRequest is what somebody wants a mail for.
@@ -50,6 +51,9 @@ func (m *EmailStage) request(ctx context.Context, s *uia.Session, r mailRequest)
 	}
 	keys, err := m.keys(ctx, now)
 	if err != nil {
+		return "", err
+	}
+	if err := register.AdmitEmail(s, address); err != nil {
 		return "", err
 	}
 	settle, err := m.charge(ctx, r.client, keys.mailbox(address))

@@ -15,18 +15,13 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/admin"
-	"github.com/matrix-uia/uia/signup"
 )
 
 // routeAdmin lays out what server admins use, with the paths and shapes of
 // Synapse's admin API, which their tools know.
 func (s *Server) routeAdmin(opts Options) error {
-	invite := opts.InviteURL
-	if invite == "" && opts.BaseURL != "" {
-		invite = signup.InviteURL(opts.BaseURL + signup.Path)
-	}
 	tokens, err := admin.Handler(opts.Storage.Tokens, s.authorizeAdmin, &admin.Options{
-		InviteURL: invite,
+		InviteURL: opts.inviteURL(),
 		QR:        drawQR,
 		Words:     words(),
 		Secrets:   opts.Storage.Secrets,

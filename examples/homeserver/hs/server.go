@@ -61,6 +61,9 @@ type Options struct {
 	// admin.Options. Empty means that of the page where people sign up, below BaseURL;
 	// without BaseURL none.
 	InviteURL string
+	// Invites is how many open invitations a member may have at /_uia/v1/invites. Zero or
+	// less means that members cannot invite.
+	Invites int
 	// Audit gets a line for each event: who made a token, who used it, who guesses.
 	// Nil discards them.
 	Audit *slog.Logger
@@ -159,7 +162,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	if err := s.route(opts.Storage.Tokens); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.routeAdmin(opts), s.routeSignup(opts)); err != nil {
+	if err := errors.Join(s.routeAdmin(opts), s.routeSignup(opts), s.routeInvites(opts)); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -6,6 +6,14 @@ import (
 	"github.com/matrix-uia/uia/signup"
 )
 
+// inviteURL returns the link that admins and members hand out; "" if there is none.
+func (o Options) inviteURL() string {
+	if o.InviteURL == "" && o.BaseURL != "" {
+		return signup.InviteURL(o.BaseURL + signup.Path)
+	}
+	return o.InviteURL
+}
+
 // routeSignup lays out the page on which an invite link ends.
 func (s *Server) routeSignup(opts Options) error {
 	page, err := signup.New(signup.Options{
