@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 )
 
 // attempt attempts the token stage apart from the client's requests.
@@ -39,14 +40,14 @@ func status(t testing.TB, err error) int {
 func TestAttemptApart(t *testing.T) {
 	h := newHomeserver(t, setup{flows: []uia.Flow{{uia.TokenType}, {"m.login.dummy", uia.TokenType}}, change: func(c *uia.Config) {
 		c.Limiter = newLimiter(t, nil)
-		c.Operations[0].Describe = func(s *uia.Session) string { return "register with " + strings.Join(s.Next(), " or ") }
+		c.Operations[0].Describe = func(s *uia.Session, _ form.Say) string { return "register with " + strings.Join(s.Next(), " or ") }
 	}})
 	h.token("right", 1)
 	id := h.post(dict{"username": "alice", "password": "secret"}).session()
 	s, err := h.engine.Session(t.Context(), id)
 	require.NoError(t, err)
 	assert.Equal(t, []string{uia.TokenType, "m.login.dummy"}, s.Next())
-	assert.Equal(t, "register with "+uia.TokenType+" or m.login.dummy", s.Describe())
+	assert.Equal(t, "register with "+uia.TokenType+" or m.login.dummy", s.Describe(nil))
 
 	err = h.attempt(id, "wrong")
 	assert.Equal(t, 401, status(t, err))
@@ -63,7 +64,7 @@ func TestAttemptApart(t *testing.T) {
 	assert.Equal(t, 403, status(t, h.attempt(device, "right")), "that session does not wait for the stage")
 	s, err = h.engine.Session(t.Context(), device)
 	require.NoError(t, err)
-	assert.Equal(t, "delete_device", s.Describe(), "without a Describe it is the name")
+	assert.Equal(t, "delete_device", s.Describe(nil), "without a Describe it is the name")
 }
 
 func TestAttemptApartCompletes(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/flow"
 	"github.com/matrix-uia/uia/internal/mistake"
 )
@@ -71,9 +72,12 @@ type Operation struct {
 	// Configured reports what is wrong with what the operation is made of, so that New
 	// finds it together with every other mistake. Nil reports nothing.
 	Configured func() error
-	// Describe says in a few words what is being authorised ("create the account
-	// @alice:example.org"), for the fallback page. Nil shows the Name.
-	Describe func(*Session) string
+	// Describe says in a few words what is being authorised, for the fallback page:
+	//
+	//	return say("create the account {user}", "user", "@alice:example.org")
+	//
+	// say translates what package catalog has. Nil shows the Name.
+	Describe func(s *Session, say form.Say) string
 }
 
 // Outcome is what became of an operation.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/flow"
 )
 
@@ -50,7 +51,7 @@ type Session struct {
 
 	completed []completion
 	openings  []string
-	describe  func(*Session) string // nil for none
+	describe  func(*Session, form.Say) string // nil for none
 	anyOrder  bool
 	running   bool // its operation runs
 }
@@ -97,12 +98,16 @@ func (s *Session) Next() []string {
 }
 
 // Describe says in a few words what the session authorises: what Operation.Describe
-// says, or else the operation's name.
-func (s *Session) Describe() string {
+// says, or else the operation's name. say puts it into the user's language; nil says it in
+// English.
+func (s *Session) Describe(say form.Say) string {
 	if s.describe == nil {
 		return s.Operation
 	}
-	return s.describe(s)
+	if say == nil {
+		say = form.Fill
+	}
+	return s.describe(s, say)
 }
 
 // Opening returns what the stage of this type has remembered since the session

@@ -152,7 +152,8 @@ func (h *Handler) page(r *http.Request, st uia.FallbackStage) (page Page, err er
 	if err != nil {
 		return page, err
 	}
-	page.Action = s.Describe()
+	lang, _ := h.Language(r)
+	page.Action = s.Describe(lang.Text)
 
 	var sent submission
 	if r.Method == http.MethodPost && slices.Contains(s.Next(), st.Type()) {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/memstore"
 )
@@ -65,8 +66,10 @@ func newSite(t testing.TB, flow uia.Flow, opts *fallback.Options, change func(*u
 		Stages:   []uia.Stage{&uia.TokenStage{Store: h.store}, uia.DummyStage{}, noPage{}},
 		Operations: []uia.Operation{{
 			Name: "register", Flows: []uia.Flow{flow}, Mutable: true, Remember: []string{"username", "password"},
-			Resolve:  func(context.Context, string) (uia.Outcome, error) { return uia.Outcome{}, errors.New("never in doubt") },
-			Describe: func(s *uia.Session) string { return "create the account @" + username(s) + ":test" },
+			Resolve: func(context.Context, string) (uia.Outcome, error) { return uia.Outcome{}, errors.New("never in doubt") },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("create the account {user}", "user", "@"+username(s)+":test")
+			},
 		}, {
 			Name: "delete_device", Flows: []uia.Flow{{"m.login.password"}},
 		}},

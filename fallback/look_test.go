@@ -79,7 +79,7 @@ func TestTemplateInAnotherLanguage(t *testing.T) {
 // The fallback page speaks every language, and tells mistakes in it.
 func TestSpeaksEveryLanguage(t *testing.T) {
 	h := newSite(t, flowTD, nil, nil)
-	session := h.open(dict{})
+	session := h.open(dict{"username": "alice"})
 	for _, l := range catalog.Default().Languages() {
 		r := httptest.NewRequest("POST", pagePath(uia.TokenType, session)+"&lang="+l.Tag(), strings.NewReader("token=wrong"))
 		w := httptest.NewRecorder()
@@ -89,6 +89,7 @@ func TestSpeaksEveryLanguage(t *testing.T) {
 			assert.Contains(t, body, l.Text(text), l.Tag())
 		}
 		assert.Contains(t, body, template.HTMLEscapeString(l.Text("The registration token is not valid, or somebody is registering with it right now. Try again in a minute.")))
+		assert.Contains(t, body, l.Text("create the account {user}", "user", "@alice:test"))
 		assert.NotContains(t, body, session, "no link to another language carries the session")
 	}
 }

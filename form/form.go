@@ -90,6 +90,10 @@ func (s State) Text(english string, values ...string) string {
 	return Fill(english, values...)
 }
 
+// Say says something in the language of a user: a text of package catalog, with its
+// placeholders filled as [Fill] does. Fill itself says it in English.
+type Say func(english string, values ...string) string
+
 // Fill puts values into the placeholders of a text, such as {name}. values are names and
 // values by turns. What is put in is not looked at again.
 func Fill(text string, values ...string) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/mistake"
 )
 
@@ -205,14 +206,14 @@ func (reg *Registration) on(e *uia.Engine) error {
 }
 
 // describe says what a session is about, for the fallback page.
-func (reg *Registration) describe(s *uia.Session) string {
+func (reg *Registration) describe(s *uia.Session, say form.Say) string {
 	var username string
 	_, err := s.Param("username", &username)
 	server := reg.serverName(s)
 	if username = CanonicalLocalpart(username); err != nil || reg.checkGrammar(username, server) != nil {
-		return "create an account on " + server
+		return say("create an account on {server}", "server", server)
 	}
-	return "create the account @" + username + ":" + server
+	return say("create the account {user}", "user", "@"+username+":"+server)
 }
 
 // caller returns what the engine has to know of a request besides its body. With a Host

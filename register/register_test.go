@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/register"
 )
 
@@ -180,6 +181,6 @@ func TestDescribe(t *testing.T) {
 		`{"username":["a"]}`:      "create an account on example.org",
 		`{"username":"a\u202eb"}`: "create an account on example.org",
 	} {
-		assert.Equal(t, want, describe(&uia.Session{Params: json.RawMessage(params)}))
+		assert.Equal(t, want, describe(&uia.Session{Params: json.RawMessage(params)}, form.Fill))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/gateway"
 	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/stages"
@@ -40,14 +41,18 @@ func (a *Accounts) Operations() []uia.Operation {
 			}
 			return err
 		},
-		Describe: func(s *uia.Session) string { return "change the password of " + s.Subject },
+		Describe: func(s *uia.Session, say form.Say) string {
+			return say("change the password of {user}", "user", s.Subject)
+		},
 	}, {
 		Name: opDeactivate, Flows: password, Remember: []string{"erase", "id_server"},
 		Check: func(_ context.Context, s *uia.Session) error {
 			_, err := readDeactivation(s)
 			return err
 		},
-		Describe: func(s *uia.Session) string { return "delete the account " + s.Subject + " for ever" },
+		Describe: func(s *uia.Session, say form.Say) string {
+			return say("delete the account {user} for ever", "user", s.Subject)
+		},
 	}}
 }
 

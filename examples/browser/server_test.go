@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
 	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/stages"
 )
@@ -74,7 +75,7 @@ func newStages(t *testing.T, typ string) *homeserver {
 		},
 		Operations: []uia.Operation{{
 			Name: "op", Flows: []uia.Flow{{typ}},
-			Describe: func(s *uia.Session) string {
+			Describe: func(s *uia.Session, _ form.Say) string {
 				return "sign " + s.Subject + " out on the device “Old telephone in the kitchen”"
 			},
 		}},

@@ -48,13 +48,13 @@ var imports = map[string][]string{
 	"stages":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", "register", spec},
 	"invites":            {".", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
 	"signup":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
-	"register":           {".", "internal/mistake", "internal/wire", spec},
+	"register":           {".", "form", "internal/mistake", "internal/wire", spec},
 	"admin":              {".", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
 	"gateway":            {".", "admin", "internal/ask", "internal/forwarded", "internal/keyring", "internal/wire", "register", spec},
 
 	"gateway/sqlclaims": {"gateway", "sqlstore"},
 
-	"restauth":             {".", "gateway", "internal/ask", "internal/canonical", "internal/forwarded", "internal/keyring", "internal/wire", "limit", "passwords", "register", "stages", spec},
+	"restauth":             {".", "form", "gateway", "internal/ask", "internal/canonical", "internal/forwarded", "internal/keyring", "internal/wire", "limit", "passwords", "register", "stages", spec},
 	"restauth/sqlaccounts": {"restauth", "sqlstore"},
 
 	// Kits and commands.

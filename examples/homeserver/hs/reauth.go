@@ -9,6 +9,7 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/stages"
 )
 
@@ -28,23 +29,33 @@ func (s *Server) reauthOperations() []uia.Operation {
 	return []uia.Operation{
 		{
 			Name: opDeleteDevice, Flows: password,
-			Describe: func(s *uia.Session) string { return "sign " + s.Subject + " out on the device " + s.Target },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("sign {user} out on the device {device}", "user", s.Subject, "device", s.Target)
+			},
 		},
 		{
 			Name: opDeleteDevices, Flows: password, Remember: []string{"devices"}, Check: fields[deleteDevices],
-			Describe: func(s *uia.Session) string { return "sign " + s.Subject + " out on several devices" },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("sign {user} out on several devices", "user", s.Subject)
+			},
 		},
 		{
 			Name: opChangePassword, Flows: password, Remember: []string{"new_password", "logout_devices"}, Check: checkNewPassword,
-			Describe: func(s *uia.Session) string { return "change the password of " + s.Subject },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("change the password of {user}", "user", s.Subject)
+			},
 		},
 		{
 			Name: opDeactivate, Flows: password, Remember: []string{"erase", "id_server"},
-			Describe: func(s *uia.Session) string { return "delete the account " + s.Subject + " for ever" },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("delete the account {user} for ever", "user", s.Subject)
+			},
 		},
 		{
 			Name: opSigningKeys, Flows: password, Check: fields[SigningKeys],
-			Describe: func(s *uia.Session) string { return "replace the keys that sign the devices of " + s.Subject },
+			Describe: func(s *uia.Session, say form.Say) string {
+				return say("replace the keys that sign the devices of {user}", "user", s.Subject)
+			},
 		},
 	}
 }
