@@ -85,7 +85,16 @@ type Page struct {
 }
 
 // Fact is a value that the user may want to copy.
-type Fact struct{ Label, Value string }
+type Fact struct {
+	Label, Value string
+	Button       *Button // beside it; nil for none
+}
+
+// Button posts its fields, which are hidden, to the address that the page has.
+type Button struct {
+	Text   string
+	Fields []form.Field
+}
 
 // App is a link to an app, with a word on it.
 type App struct {

@@ -53,7 +53,7 @@ func newPages(o Options) (*pages, error) {
 	sample := form.Form{Heading: "h", Text: "t", Submit: "s", Link: &form.Link{}, Fields: []form.Field{{Name: "n", Label: "l"}}}
 	finished := &Page{Redirect: "x:", Action: "a"}
 	finished.done()
-	asking := &Page{Action: "a", Error: "e", Facts: []Fact{{"l", "v"}}}
+	asking := &Page{Action: "a", Error: "e", Facts: []Fact{{Label: "l", Value: "v", Button: &Button{Text: "b"}}}}
 	asking.ask(sample, nil)
 	for _, page := range []*Page{asking, finished, {Heading: "h", Error: "e"}} {
 		out, err := p.render(page)

@@ -26,6 +26,9 @@ type draft struct {
 	label    string
 	username string
 	email    string
+	// value is drawn when a form is shown, so that a form that is sent again makes no
+	// second invitation; "" to draw one now.
+	value string
 }
 
 // draftOf reads a POST.
@@ -99,9 +102,11 @@ func (i *Invites) make(ctx context.Context, userID string, d draft, now time.Tim
 	}
 	limit := uia.InviteLimit{Live: quota.Live, Recent: quota.Daily, Since: now.Add(-24 * time.Hour)}
 	for try := 1; ; try++ {
-		t.Value = uia.GenerateToken(0)
+		if t.Value = d.value; t.Value == "" {
+			t.Value = uia.GenerateToken(0)
+		}
 		err := i.store.CreateInvite(ctx, t, limit, now)
-		if errors.Is(err, uia.ErrExists) && try < maxTries {
+		if errors.Is(err, uia.ErrExists) && try < maxTries && d.value == "" {
 			continue
 		}
 		if err != nil {

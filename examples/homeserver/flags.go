@@ -62,7 +62,7 @@ func readFlags(args []string, stderr io.Writer) (config, error) {
 		"ask the service at this `URL` (http://name:SECRET@127.0.0.1:8090) for the passwords of users who have no account here, by check_credentials; their accounts are made at the first login")
 	fs.StringVar(&c.options.InviteURL, "invite", "",
 		"the `link` that admins hand out, such as https://chat.example.org/#/register?token={token}, instead of one to the page of this server")
-	fs.IntVar(&c.options.Invites, "invites", 5, "how many open invitations a member may have at /_uia/v1/invites, each for up to 10 accounts and 7 days; 0 means that members cannot invite, `number`")
+	fs.IntVar(&c.options.Invites, "invites", 5, "how many open invitations a member may have, on the page /_uia/invites or through /_uia/v1/invites, each for up to 10 accounts and 7 days; 0 means that members cannot invite, `number`")
 	fs.StringVar(&c.audit, "audit", "", "append a line of JSON for each event to this `file`, instead of writing it with the log")
 	fs.Func("admin", "make this account, or make it a server admin's if it is there, `USER[:PASSWORD]`; a password is made up and printed if none is given",
 		func(s string) (err error) {

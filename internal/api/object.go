@@ -123,10 +123,18 @@ func (o Object) Flag(name string) (b bool, err error) {
 // Label reads the label.
 func (o Object) Label() (string, error) {
 	s, err := o.Text("label")
-	if err == nil && (len(s) > maxLabel || strings.ContainsFunc(s, unicode.IsControl)) {
-		err = Invalid(fmt.Sprintf("label must be at most %d bytes long, without control characters", maxLabel))
+	if err == nil {
+		err = CheckLabel(s)
 	}
 	return s, err
+}
+
+// CheckLabel refuses a label that is too long, or that does not fit a line.
+func CheckLabel(s string) error {
+	if len(s) > maxLabel || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return Invalid(fmt.Sprintf("label must be at most %d bytes long, without control characters", maxLabel))
+	}
+	return nil
 }
 
 // Invalid is the answer to a value that cannot be taken.

@@ -22,7 +22,8 @@ import (
 const manyTokens = 1_000_000
 
 // fillTokens makes many tokens. The first half has expired; one in ten is used up;
-// nearly all have the same number of uses; a hundred share a label.
+// nearly all have the same number of uses; a hundred share a label. An administrator has
+// created half of them, and a thousand members the others.
 func fillTokens(b *testing.B, be backend) *sqlstore.Store {
 	b.Helper()
 	db, s := be.fresh(b)
@@ -45,20 +46,29 @@ func fillTokens(b *testing.B, be backend) *sqlstore.Store {
 			}
 			tokens[i] = uia.Token{
 				Value: tokenAt(n), UsesAllowed: &uses, Expires: expires, Label: fmt.Sprintf("batch-%04d", n/100),
-				Created: admintest.Now.Add(time.Duration(n%1000) * time.Second),
+				Created: admintest.Now.Add(time.Duration(n%1000) * time.Second), CreatedBy: creatorAt(n),
 			}
 		}
 		require.NoError(b, s.CreateTokens(ctx, tokens...))
 	}
 	for _, q := range []string{
-		`INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed)
-			SELECT 'register.' || token, token, id, 3, created, 2, '@' || token || ':test', created, created FROM uia_tokens WHERE id % 10 = 3`,
+		`INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
+			SELECT 'register.' || token, token, id, 3, created, 2, '@' || token || ':test', created, created, created_by FROM uia_tokens WHERE id % 10 = 3`,
 		`UPDATE uia_tokens SET taken = 1 WHERE id % 10 = 3`,
 	} {
 		_, err := db.ExecContext(ctx, q)
 		require.NoError(b, err)
 	}
 	return s
+}
+
+// creatorAt returns the administrator for every other token, and for the rest one of a
+// thousand members, who have accounts that the administrator has invited.
+func creatorAt(n int) string {
+	if n%2 == 0 {
+		return "@admin:test"
+	}
+	return "@" + tokenAt(n%2000/2*10+2) + ":test"
 }
 
 func tokenAt(n int) string { return fmt.Sprintf("token-%07d", n) }

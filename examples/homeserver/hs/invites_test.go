@@ -1,6 +1,7 @@
 package hs
 
 import (
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -52,4 +53,30 @@ func TestMembersInvite(t *testing.T) {
 		_, _, body = call(t, s, "POST", users+"@alice:example.org/revoke", admin, `{"branch":true}`)
 		assert.Equal(t, map[string]any{"revoked": 1.0, "members": 2.0}, body)
 	})
+}
+
+// TestInvitePage opens the page with the name and the password that a browser sends.
+func TestInvitePage(t *testing.T) {
+	s, _ := newServer(t, func(o *Options) { o.Invites = 2; o.Failures = 3 })
+	get := func(user, password string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/_uia/invites", nil)
+		if user != "" {
+			r.SetBasicAuth(user, password)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w
+	}
+	w := get("", "")
+	assert.Equal(t, 401, w.Code)
+	assert.Contains(t, w.Header().Get("WWW-Authenticate"), "Basic")
+	w = get("alice", "wonderland")
+	assert.Equal(t, 200, w.Code, w.Body)
+	assert.Contains(t, w.Body.String(), "Make an invitation")
+	for range 3 {
+		w = get("alice", "wrong")
+		assert.Equal(t, 401, w.Code)
+		assert.NotContains(t, w.Body.String(), "Make an invitation")
+	}
+	assert.Equal(t, 429, get("alice", "wonderland").Code, "guesses are limited")
 }

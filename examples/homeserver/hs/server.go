@@ -61,8 +61,8 @@ type Options struct {
 	// admin.Options. Empty means that of the page where people sign up, below BaseURL;
 	// without BaseURL none.
 	InviteURL string
-	// Invites is how many open invitations a member may have at /_uia/v1/invites. Zero or
-	// less means that members cannot invite.
+	// Invites is how many open invitations a member may have at /_uia/v1/invites, or on the
+	// page /_uia/invites. Zero or less means that members cannot invite.
 	Invites int
 	// Audit gets a line for each event: who made a token, who used it, who guesses.
 	// Nil discards them.
