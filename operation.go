@@ -87,6 +87,11 @@ type Outcome struct {
 	UserID string
 	// Body is the response for the client, if Resolve can still make it; nil if not.
 	Body any
+	// Again says that the operation can make the response, if Body is nil: it is run again
+	// in the session, and returns what it has made. A client that comes back after a crash
+	// then gets a response, with a new login for example. If the first response was told
+	// and could not be recorded, the client gets two that differ.
+	Again bool
 }
 
 // NotDone is the Resolve of an operation that runs in a transaction; Operation.Tx sets

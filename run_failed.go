@@ -113,8 +113,9 @@ func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (j
 }
 
 // alreadyDone answers for a session whose uses are spent: by another run, whose
-// response is about to be recorded, or by Recover.
+// response is about to be recorded, or has been lost with its process; or by Recover.
 func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
+	running := ctx
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
 	answered := func() (bool, error) {
@@ -123,7 +124,8 @@ func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
 	}
 	found, err := answered()
 	if !found && err == nil {
-		err = waiting.Until(ctx, time.After(2*time.Second), nil, answered)
+		patience := min(2*time.Second, r.e.cfg.LeaseTTL/4) // the rest of the lease is for running again
+		err = waiting.Until(ctx, time.After(patience), nil, answered)
 		found = err == nil
 	}
 	if found {
@@ -138,8 +140,38 @@ func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
 			r.reopen(ctx, true)
 			return nil, err
 		}
+		if outcome.Done && outcome.Again && outcome.Body == nil && r.rec.Revision == r.lease.Revision {
+			return r.again(running, outcome)
+		}
 	}
 	return r.tell(ctx, outcome)
+}
+
+// again runs an operation that has taken effect and whose response was lost. It returns
+// what it has made under the key, and that is the response. What the stages hold is spent,
+// or Recover spends it. If the operation refuses, the client is told no more than that the
+// session is finished.
+func (r *run) again(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
+	left := r.rec.LeaseEnd.Sub(r.e.now())
+	var response json.RawMessage
+	err := r.prepare(ctx, left)
+	if err == nil {
+		var effect Effect
+		if effect, err = r.call(ctx, r.limit(left)); err == nil {
+			response, err = encodeBody(effect.Body)
+		}
+	}
+	if err == nil {
+		r.recovered = true // the run that took effect may yet record its own response
+		return r.conclude(ctx, response)
+	}
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	if refusedBy(err).refusal != nil {
+		return r.tell(ctx, outcome)
+	}
+	r.reopen(ctx, true)
+	return nil, err
 }
 
 // tell finishes the session with the response that Resolve returned, if it did.

@@ -33,13 +33,6 @@ func (c crash) String() string {
 	return s
 }
 
-// mayBeFinished reports whether the use is spent and the response not recorded: then
-// the engine can tell the client no more than that it is done.
-func (c crash) mayBeFinished(hit string) bool {
-	return hit == "Commit" && c.fault != killBefore && c.fault != failBefore ||
-		hit == "SaveSession" && (c.fault == killBefore || c.fault == failBefore || c.fault == stallBefore)
-}
-
 // run runs a case, and reports whether there was an operation for the fault.
 func (c crash) run(t *testing.T) (hit bool) {
 	synctest.Test(t, func(t *testing.T) {
@@ -60,9 +53,7 @@ func (c crash) run(t *testing.T) (hit bool) {
 		forward := !c.back && w.canRollForward()
 		if c.back && got.Status != 200 {
 			got = next.comeBack(last)
-			if got.Status != 401 || !c.mayBeFinished(p.hadFault()) {
-				assert.Equal(t, 200, got.Status, "the client comes back: %s", got.Body)
-			}
+			assert.Equal(t, 200, got.Status, "the client comes back: %s", got.Body)
 		}
 		next.settle()
 		w.check(t, got)
@@ -221,9 +212,7 @@ func (c crash) runTwo(t *testing.T, second moment) {
 		third := w.start(noFault, 0)
 		if c.back && got.Status != 200 {
 			got = third.comeBack(last)
-			if got.Status != 401 { // an account whose response could not be recorded
-				assert.Equal(t, 200, got.Status, "the client comes back twice: %s", got.Body)
-			}
+			assert.Equal(t, 200, got.Status, "the client comes back twice: %s", got.Body)
 		}
 		third.settle()
 		w.check(t, got)

@@ -9,7 +9,8 @@ import (
 )
 
 // Resolve is the Resolve of a register.Registration. "Not done" means that no
-// account was made under the key and none will be. It is safe to be asked by several
+// account was made under the key and none will be. A client that comes back for an account
+// whose response was lost is logged in once more. It is safe to be asked by several
 // processes at once.
 func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error) {
 	claim, err := a.claims.Bury(ctx, key, a.now())
@@ -23,7 +24,7 @@ func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error)
 		return uia.Outcome{}, err
 	}
 	if claim.State == Made {
-		return uia.Outcome{Done: true, UserID: userID(claim.Localpart, a.serverName)}, nil
+		return uia.Outcome{Done: true, UserID: userID(claim.Localpart, a.serverName), Again: true}, nil
 	}
 	return uia.Outcome{}, nil
 }

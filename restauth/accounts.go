@@ -245,6 +245,7 @@ func undecided(text string, err error) error {
 const retryAfter = 5 * time.Second
 
 // Resolve is the Resolve of a register.Registration. It is certain: the accounts are here.
+// A client that comes back for an account whose response was lost is logged in once more.
 func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error) {
 	made, err := a.store.Bury(ctx, key)
 	switch {
@@ -253,7 +254,7 @@ func (a *Accounts) Resolve(ctx context.Context, key string) (uia.Outcome, error)
 	case err != nil:
 		return uia.Outcome{}, err
 	}
-	return uia.Outcome{Done: true, UserID: userID(made.Localpart, a.serverName)}, nil
+	return uia.Outcome{Done: true, UserID: userID(made.Localpart, a.serverName), Again: true}, nil
 }
 
 // Verify is a [Verify], for NewHandler and for the PasswordStage of the engine that guards

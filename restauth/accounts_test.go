@@ -202,7 +202,7 @@ func TestResolve(t *testing.T) {
 	require.NoError(t, err)
 	got, err := w.accounts.Resolve(t.Context(), "a")
 	require.NoError(t, err)
-	assert.Equal(t, uia.Outcome{Done: true, UserID: "@alice:example.org"}, got)
+	assert.Equal(t, uia.Outcome{Done: true, UserID: "@alice:example.org", Again: true}, got)
 	got, err = w.accounts.Resolve(t.Context(), "b")
 	require.NoError(t, err)
 	assert.False(t, got.Done)

@@ -150,6 +150,7 @@ func kill(t *testing.T, upstream, way string, at int, back bool) {
 	assert.False(t, killed && at == most, "and no more")
 	if back || !killed {
 		assert.EqualValues(t, 1, accounts)
+		assert.Equal(t, 200, got.Status, "the client comes back")
 	}
 	if got.Status == 200 {
 		assert.Equal(t, "PHONE", got.DeviceID)
