@@ -17,6 +17,7 @@ import (
 	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/internal/stageform"
+	"github.com/matrix-uia/uia/internal/wire"
 	"github.com/matrix-uia/uia/register"
 )
 
@@ -132,7 +133,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, o outcome, sh s
 		return
 	}
 	told := h.Pages.Explain(r, o.err)
-	if field := blamed(told); field != "" && (o.stage == "" || field != "token") {
+	if field := blamed(told, o.stage); field != "" {
 		sh.wrong = map[string]string{field: told.Text}
 		if told.Detail != "" {
 			sh.wrong[field] = told.Text + " (" + told.Detail + ")"
@@ -149,19 +150,21 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, o outcome, sh s
 }
 
 // blamed returns the field of the first form that an error is about; "" if it is about
-// none.
-func blamed(told fallback.Explanation) string {
+// none. stage is the stage whose form was sent; "" if that was the first form.
+func blamed(told fallback.Explanation, stage string) string {
 	switch spec.MatrixErrorCode(told.Code) {
 	case spec.ErrorUserInUse, spec.ErrorInvalidUsername, spec.ErrorExclusive:
 		return "username"
 	case "M_WEAK_PASSWORD":
 		return "password"
-	case "M_UNAUTHORIZED":
+	}
+	switch {
+	case stage != "":
+		return ""
+	case told.Code == string(wire.CodeUnauthorized):
 		return "token"
-	case spec.ErrorForbidden:
-		if told.Status == http.StatusConflict { // the token is for another name
-			return "username"
-		}
+	case told.Code == string(spec.ErrorForbidden) && told.Status == http.StatusConflict:
+		return "username" // the token is for another one
 	}
 	return ""
 }

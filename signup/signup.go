@@ -68,6 +68,9 @@ type Options struct {
 	// nothing. Nil means the string "inviter" in the token's Meta or else, if "show_label"
 	// is true in it, the token's Label.
 	Inviter func(uia.Token) string
+	// ShowCreator says who has made the invitation (Token.CreatedBy) where that is a user
+	// and Inviter says nothing: right where members invite their friends.
+	ShowCreator bool
 	// QR draws a text as a QR code and returns it as a PNG; see admin.Options. Nil means
 	// that there is none.
 	QR func(text string) (png []byte, err error)
@@ -174,16 +177,26 @@ func (h *Handler) unknown(typ string) bool {
 
 // inviter says who invites.
 func (h *Handler) inviter(t uia.Token) string {
-	if h.Inviter != nil {
-		return h.Inviter(t)
+	says := h.Inviter
+	if says == nil {
+		says = inviterOf
 	}
+	who := strings.TrimSpace(says(t))
+	if who == "" && h.ShowCreator && strings.HasPrefix(t.CreatedBy, "@") {
+		return t.CreatedBy
+	}
+	return who
+}
+
+// inviterOf returns who invites if the token's Meta says so.
+func inviterOf(t uia.Token) string {
 	if len(t.Meta) == 0 {
 		return ""
 	}
 	var who string
 	var label bool
 	if _, err := uia.Field(t.Meta, "inviter", &who); err == nil && who != "" {
-		return strings.TrimSpace(who)
+		return who
 	}
 	if _, err := uia.Field(t.Meta, "show_label", &label); err == nil && label {
 		return t.Label

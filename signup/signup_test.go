@@ -104,6 +104,23 @@ func TestInvitationsThatCannotBeUsed(t *testing.T) {
 	page.press(url.Values{"token": {" other "}}).says(200, "Your account is ready")
 }
 
+func TestWhoInvites(t *testing.T) {
+	for _, c := range []struct {
+		creator bool
+		meta    string
+		want    string
+	}{
+		{false, `{}`, "You have been invited to example.org."}, {true, `{}`, "@bob:example.org has invited you to example.org."},
+		{true, `{"inviter":" The club "}`, "The club has invited you"}, {false, `{"show_label":true}`, "For Eve has invited you"},
+		{false, `{"show_label":"yes","inviter":1}`, "You have been invited"},
+	} {
+		w := newWorld(t, setup{options: func(o *signup.Options) { o.ShowCreator = c.creator }})
+		w.token("once", 1, func(t *uia.Token) { t.Label, t.CreatedBy, t.Meta = "For Eve", "@bob:example.org", []byte(c.meta) })
+		page := w.get("?token=once").says(200, "Create your account", c.want)
+		page.press(nil).says(400, "Create your account", c.want) // the form carries it
+	}
+}
+
 // Looks at tokens that nobody can use are charged to the budget of the API.
 func TestGuessesAreCharged(t *testing.T) {
 	w := newWorld(t, setup{})

@@ -119,6 +119,18 @@ func TestFurtherStages(t *testing.T) {
 	assert.Empty(t, w.log.String())
 }
 
+// An invitation that is for an e-mail address shows it, and no other can be confirmed.
+func TestPinnedAddress(t *testing.T) {
+	w, box, _, _ := long(t, func(s *setup) { s.flows = []uia.Flow{{uia.TokenType, stages.EmailType}} })
+	w.token("once", 1, func(t *uia.Token) { t.Meta = []byte(`{"email":"alice@example.com"}`) })
+	mail := w.get("?token=once").press(alice()).says(200, "Confirm your e-mail address", `value="alice@example.com" readonly`)
+	mail.press(url.Values{"address": {"mallory@example.com"}}).says(409, "Confirm your e-mail address")
+	assert.Empty(t, box.mails)
+	mail.press(nil).says(200, "Open the link in the mail")
+	require.Len(t, box.mails, 1)
+	assert.Equal(t, "alice@example.com", box.mails[0].Address)
+}
+
 // A session that expires at a later stage starts over with everything that was typed.
 func TestExpiresAtALaterStage(t *testing.T) {
 	late := time.Duration(0)

@@ -236,7 +236,7 @@ func canonicalAddress(typed string) (string, error) {
 
 // Form asks for the address and, after the mail was sent, for a click that says that the
 // user has opened the link.
-func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state form.State) (*form.Form, error) {
+func (m *EmailStage) Form(_ context.Context, s *uia.Session, state form.State) (*form.Form, error) {
 	var creds emailCreds
 	if raw := state.Extra["threepid_creds"]; raw != nil && json.Unmarshal(raw, &creds) == nil {
 		return &form.Form{
@@ -246,10 +246,16 @@ func (m *EmailStage) Form(_ context.Context, _ *uia.Session, state form.State) (
 			Submit:  "I have opened it",
 		}, nil
 	}
+	address := form.Field{Name: "address", Label: "E-mail address", Type: "email", Autocomplete: "email"}
+	if token, ok := s.Token(); ok {
+		if pin, err := register.ReadPin(token.Meta); err == nil && pin.Email != "" {
+			address.Value, address.ReadOnly, address.Hint = pin.Email, true, "Your invitation is for this address."
+		}
+	}
 	return &form.Form{
 		Heading: "Confirm your e-mail address",
 		Text:    "You will be sent a mail with a link.",
-		Fields:  []form.Field{{Name: "address", Label: "E-mail address", Type: "email", Autocomplete: "email"}},
+		Fields:  []form.Field{address},
 		Submit:  "Send the mail",
 	}, nil
 }

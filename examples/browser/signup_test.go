@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/catalog"
 	"github.com/matrix-uia/uia/internal/testenv"
 )
 
@@ -139,17 +140,21 @@ func (b *tab) accessibleNow(name string) {
 }
 
 // TestSignupScreenshots writes every state of the page as a picture, and checks what can
-// be checked without eyes.
+// be checked without eyes. All looks and languages take UIA_FULL=1.
 func TestSignupScreenshots(t *testing.T) {
-	for _, look := range []struct {
+	type look struct {
 		name          string
 		width, height int64
 		scheme, lang  string
-	}{
-		{"light", 1024, 768, "light", "en"}, {"dark", 1024, 768, "dark", "en"}, {"320", 320, 568, "light", "en"}, {"320-dark", 320, 568, "dark", "en"},
-		{"de-320", 320, 568, "light", "de"}, {"fr-dark", 1024, 768, "dark", "fr"}, {"es-320", 320, 568, "light", "es"}, {"pt-BR-320-dark", 320, 568, "dark", "pt-BR"},
-		{"sv", 1024, 768, "light", "sv"}, {"zh-Hans-320", 320, 568, "light", "zh-Hans"}, {"ar", 1024, 768, "light", "ar"}, {"ar-320-dark", 320, 568, "dark", "ar"},
-	} {
+	}
+	looks := []look{{"light", 1024, 768, "light", "en"}, {"320-dark", 320, 568, "dark", "en"}, {"ar-320", 320, 568, "light", "ar"}}
+	if os.Getenv("UIA_FULL") != "" {
+		looks = append(looks, look{"dark", 1024, 768, "dark", "en"}, look{"320", 320, 568, "light", "en"})
+		for _, l := range catalog.Default().Languages() {
+			looks = append(looks, look{l.Tag(), 1024, 768, "light", l.Tag()}, look{l.Tag() + "-320-dark", 320, 568, "dark", l.Tag()})
+		}
+	}
+	for _, look := range looks {
 		h := newHomeserver(t)
 		b := newTab(t, screen(look.width, look.height, look.scheme))
 		check := func(name string) {

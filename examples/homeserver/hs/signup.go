@@ -23,6 +23,7 @@ func (s *Server) routeSignup(opts Options) error {
 		Tokens:       opts.Storage.Tokens,
 		Secrets:      opts.Storage.Secrets,
 		Homeserver:   cmp.Or(opts.Address, opts.BaseURL, s.name),
+		ShowCreator:  true, // members invite their friends
 		QR:           drawQR,
 	})
 	if err != nil {
