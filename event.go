@@ -16,7 +16,7 @@ import (
 // those that a kind does not name are zero.
 //
 // An observer is a func(context.Context, Event), in Config.Observer and in the options of
-// package admin. It is called by the request that has made the event happen, by many at
+// packages admin and invites. It is called by the request that has made the event happen, by many at
 // once, and the client waits for it: it should only take note. A panic in it is recovered
 // and logged.
 //
@@ -30,7 +30,8 @@ type Event struct {
 	// Token is the [Fingerprint] of the token that the event is about. "" if there is
 	// none, for example because the stage sets aside something other than tokens.
 	Token string
-	// By is the administrator who has created, changed, revoked or deleted the token.
+	// By is who has created, changed, revoked or deleted the token: an administrator, or a
+	// member who invites.
 	By string
 	// UsesAllowed and Expires are the token's, as they are now.
 	UsesAllowed *int64

@@ -261,7 +261,7 @@ func TestEveryCaseCatchesABrokenStore(t *testing.T) {
 			for m := range next {
 				var by []string
 				for _, c := range cases() {
-					if inTx, races := storms[c.name]; races && !m.facesStorms(inTx) {
+					if inTx, races := storms[c.name]; races && !m.facesStorms(inTx) || m.invites() != (c.needs&anInviteStore != 0) {
 						continue
 					}
 					if why := fails(t.Context(), c, newBroken(m.breaks)); why != "" {
