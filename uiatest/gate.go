@@ -84,9 +84,6 @@ func (g *gates) note(from *origin, endpoint string, a *answer) {
 func (g *gates) shut(endpoints []string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.shared {
-		return false
-	}
 	for _, endpoint := range endpoints {
 		if gate := g.all[gateKey{"", endpoint}]; gate != nil && gate.shut() {
 			return true

@@ -56,6 +56,20 @@ func TestWhoseLimit(t *testing.T) {
 	})
 }
 
+// Where no client has an address of its own all wait together, and cases that would have
+// to wait are known to.
+func TestOneAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gates
+		require.False(t, g.shut([]string{"register"}))
+		g.note(&origin{}, "register", slowly(time.Minute))
+		require.True(t, g.shut([]string{"login", "register"}))
+		require.False(t, g.shut([]string{"login"}))
+		require.Equal(t, time.Minute, entered(t, &g, &origin{}, "register"))
+		require.False(t, g.shut([]string{"register"}))
+	})
+}
+
 // The longest time that was asked for counts.
 func TestLongestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

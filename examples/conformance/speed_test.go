@@ -167,9 +167,10 @@ func TestSynapsesLimits(t *testing.T) {
 						continue
 					}
 					require.NotEqual(t, uiatest.Failed, r.Outcome, "%s: %s", r.Name, r.Explain())
-					if r.Area != "races" || !test.alike { // many requests at once are more than the limits allow
-						require.NotRegexp(t, "429|limits how many|asks to wait", r.Reason, r.Name)
+					if !test.alike || r.Area != "races" && test.opts.Parallel < 2 { // elsewhere many requests at once are more than the limits allow
+						require.NotContains(t, r.Reason, "limits how many", r.Name)
 					}
+					require.NotRegexp(t, "429|asks to wait", r.Reason, r.Name)
 				}
 				t.Logf("%d cases in %v, with %d accounts", len(reports), took, limited.accounts())
 				require.Less(t, took, test.most)
