@@ -78,7 +78,9 @@
 //     [Limiter], and the latest parameters of a bounded number of sessions. A stage
 //     that everybody passes proves nothing: flows that can begin with one ([FreeStage]:
 //     m.login.dummy, terms) cost a write for each session, and New warns of them. A
-//     stage that sends mail costs what its own limiter allows.
+//     stage that sends mail costs what its own limiter allows. Where secrets rotate,
+//     the first request after the time of a rotation writes the new secret, once for
+//     each rotation however many requests there are.
 //  5. The database holds nothing that can be replayed, the registration tokens
 //     themselves excepted, since an administrator must be able to read them.
 //     Session IDs are not stored; parameters (passwords) and responses (access

@@ -140,6 +140,7 @@ func newOperation(o Operation, stages stageSet, sessions SessionStore) (*operati
 		m.Add("", o.Configured())
 	}
 	op.settleDoubt(stages, sessions, &m)
+	op.guard()
 	return op, m.Err()
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -156,4 +157,45 @@ func TestTheOperationIsNamed(t *testing.T) {
 	h.post(dict{"auth": submitDummy(h.open(dict{}))}).is(t, 500, "M_UNKNOWN")
 	assert.Contains(t, text.String(), `operation=register session=register.`)
 	assert.Contains(t, text.String(), `the body of operation \"register\" does not encode: json: unsupported type: chan int`)
+}
+
+// A panic in a function of an operation is a 500, and a line in the log that names the
+// function, in which operation and session.
+func TestThePanicsOfAnOperationAreNamed(t *testing.T) {
+	for where, change := range map[string]func(*uia.Operation){
+		"Check": func(o *uia.Operation) { o.Check = func(context.Context, *uia.Session) error { panic(errFaulty) } },
+		"Admit": func(o *uia.Operation) { o.Admit = func(context.Context, *uia.Session) error { panic(errFaulty) } },
+		"Prepare": func(o *uia.Operation) {
+			o.Prepare = func(context.Context, *uia.Session) (any, error) { panic(errFaulty) }
+		},
+		"FlowsFor": func(o *uia.Operation) {
+			o.Flows, o.FlowsFor = nil, func(context.Context, uia.Request) ([]uia.Flow, error) { panic(errFaulty) }
+		},
+	} {
+		t.Run(where, func(t *testing.T) {
+			logger, text := logged()
+			h := newHomeserver(t, setup{flows: []uia.Flow{{"m.login.dummy"}}, change: func(cfg *uia.Config) {
+				cfg.Logger = logger
+				change(&cfg.Operations[0])
+			}})
+			h.post(dict{"username": "alice", "auth": dict{"type": "m.login.dummy"}}).is(t, 500, "M_UNKNOWN")
+			assert.Contains(t, text.String(), "operation register: "+where+" panicked: the vault is sealed")
+			assert.Contains(t, text.String(), "operation=register")
+		})
+	}
+}
+
+func TestRecoverOutlivesAPanicOfResolve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomeserver(t, setup{flows: []uia.Flow{flowT}, change: func(cfg *uia.Config) {
+			cfg.Operations[0].Resolve = func(context.Context, string) (uia.Outcome, error) { panic(errFaulty) }
+		}})
+		h.token("x", 1)
+		h.operate = func(context.Context, *uia.Session) (uia.Effect, error) { return uia.Effect{}, errBroken }
+		h.post(dict{"username": "alice", "auth": dict{"type": uia.TokenType, "token": "x"}}).is(t, 500, "M_UNKNOWN")
+		<-time.After(2 * time.Minute)
+		report, err := h.engine.Recover(t.Context())
+		require.ErrorContains(t, err, "operation register: Resolve panicked: the vault is sealed")
+		assert.Equal(t, 1, report.Unresolved)
+	})
 }

@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
+
+	"github.com/matrix-uia/uia/internal/panics"
 )
 
 // errOvertaken says that another request, or Recover, has taken over the session or its
@@ -128,7 +129,6 @@ func (r *run) prepare(ctx context.Context, left time.Duration) (err error) {
 	if r.op.Prepare == nil {
 		return nil
 	}
-	defer r.caught(&err)
 	ctx, cancel := context.WithTimeout(ctx, r.limit(left))
 	defer cancel()
 	r.s.Prepared, err = r.op.Prepare(ctx, r.s)
@@ -175,17 +175,10 @@ func refusedBy(err error) (p performed) {
 
 // call runs the operation.
 func (r *run) call(ctx context.Context, limit time.Duration) (done Effect, err error) {
-	defer r.caught(&err)
+	defer panics.In("uia: operation "+r.op.Name, &err)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return r.operate(ctx, r.s)
-}
-
-// caught turns a panic of the operation into an error.
-func (r *run) caught(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("uia: operation %s panicked: %v\n%s", r.op.Name, p, debug.Stack())
-	}
 }
 
 func encodeBody(body any) (json.RawMessage, error) {
@@ -236,12 +229,14 @@ func (r *run) afterwards(ctx context.Context, p performed) {
 	}
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			r.e.log.ErrorContext(ctx, "uia: an effect's After panicked", "operation", r.op.Name, "session", r.s.Key, "panic", p, "stack", string(debug.Stack()))
-		}
+	err := func() (err error) {
+		defer panics.In("After", &err)
+		p.after(ctx)
+		return nil
 	}()
-	p.after(ctx)
+	if err != nil {
+		r.e.log.ErrorContext(ctx, "uia: the operation took effect, and what follows it failed", "operation", r.op.Name, "session", r.s.Key, "error", err)
+	}
 }
 
 // conclude records the response of an operation that has taken effect and whose holdings

@@ -16,8 +16,7 @@ import (
 )
 
 const (
-	maxTarget  = 1024
-	maxOpening = 512
+	maxTarget = 1024
 	// maxRemembered bounds the parameters that a session ID carries.
 	maxRemembered = 1024
 )
@@ -165,7 +164,7 @@ func (v *visit) addOpenings(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(state) > maxOpening {
+		if len(state) > seal.MaxOpening {
 			return errors.New("uia: the opening of stage " + st.Type() + " is too long")
 		}
 		if state != "" {

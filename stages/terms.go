@@ -15,6 +15,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/form"
+	"github.com/matrix-uia/uia/internal/seal"
 )
 
 // TermsType is the auth type of [TermsStage].
@@ -59,9 +60,6 @@ type TermsResult struct {
 // TermsOf returns what the session's terms stage left, and false if it is not completed.
 func TermsOf(s *uia.Session) (TermsResult, bool) { return resultOf[TermsResult](s, TermsType) }
 
-// maxOpening is how much a stage may remember in a session ID.
-const maxOpening = 512
-
 // Configured reports a TermsStage that NewTermsStage has not made.
 func (t *TermsStage) Configured() error {
 	if len(t.policies) == 0 {
@@ -91,8 +89,8 @@ func NewTermsStage(policies ...Policy) (*TermsStage, error) {
 		mistakes = append(mistakes, errors.New("stages: there are no policies"))
 	}
 	current := strings.Join(opening, "\n")
-	if len(current) > maxOpening {
-		mistakes = append(mistakes, fmt.Errorf("stages: IDs and versions of the policies together exceed %d bytes", maxOpening))
+	if len(current) > seal.MaxOpening {
+		mistakes = append(mistakes, fmt.Errorf("stages: IDs and versions of the policies together exceed %d bytes", seal.MaxOpening))
 	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)

@@ -45,7 +45,7 @@ var imports = map[string][]string{
 	"internal/api":       {".", "internal/keyring", "internal/wire", spec},
 	"fallback":           {".", "catalog", "form", "internal/stageform", "internal/wire", spec},
 	"internal/stageform": {".", "form", "internal/panics", "internal/wire", spec},
-	"stages":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/wire", "register", spec},
+	"stages":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/seal", "internal/wire", "register", spec},
 	"invites":            {".", "catalog", "fallback", "form", "internal/api", "internal/mistake", "internal/observe", "internal/wire", "register", spec},
 	"signup":             {".", "catalog", "fallback", "form", "internal/keyring", "internal/mistake", "internal/stageform", "internal/wire", "register", spec},
 	"register":           {".", "form", "internal/mistake", "internal/wire", spec},

@@ -15,6 +15,8 @@ const (
 	// MaxID is the length of the longest ID that is opened. [Keys.SealTicket] may return
 	// a longer one.
 	MaxID = 8192
+	// MaxOpening is how many bytes one stage may have remembered in a session ID.
+	MaxOpening = 512
 
 	formatVersion = 1
 )
