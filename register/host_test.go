@@ -2,6 +2,7 @@ package register_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -93,9 +94,7 @@ func TestRun(t *testing.T) {
 	handler := s.handler
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, header, body := s.reg.Run(r, s.engine)
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		uia.WriteJSON(w, r, nil, status, body)
 	})
 	a := s.register(dict{"username": "alice", "password": "pw"})
