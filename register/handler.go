@@ -40,6 +40,13 @@ func (reg *Registration) Handler(e *uia.Engine) (http.Handler, error) {
 // costs in proportion to its length. Config.MaxBody may be less.
 const maxBody = 12 << 10
 
+func checkLength(body []byte) error {
+	if len(body) > maxBody {
+		return refuse(http.StatusRequestEntityTooLarge, wire.CodeTooLarge, "The request body is too large.")
+	}
+	return nil
+}
+
 // register returns the response of a registration, or the handler that the request is for.
 func (reg *Registration) register(r *http.Request, e *uia.Engine) (response json.RawMessage, other http.Handler, err error) {
 	caller, err := reg.caller(r)
@@ -47,8 +54,8 @@ func (reg *Registration) register(r *http.Request, e *uia.Engine) (response json
 		return nil, nil, e.Refuse(r.Context(), uia.Request{Operation: OperationName}, err)
 	}
 	req, err := e.Request(r, caller)
-	if err == nil && len(req.Body) > maxBody {
-		err = uia.NewError(http.StatusRequestEntityTooLarge, spec.MatrixError{ErrCode: wire.CodeTooLarge, Err: "The request body is too large."})
+	if err == nil {
+		err = checkLength(req.Body)
 	}
 	switch {
 	case err == nil && appService(req.Body):
@@ -89,8 +96,12 @@ func (reg *Registration) authenticated(r *http.Request, e *uia.Engine, req uia.R
 func (reg *Registration) Register(r *http.Request, e *uia.Engine, client netip.Addr, body []byte) (json.RawMessage, error) {
 	caller, err := reg.caller(r)
 	req := uia.Request{Operation: OperationName, Subject: caller.Subject, Target: caller.Target, Client: client, Body: body}
-	if err == nil && reg.disabled(r) {
+	switch {
+	case err != nil:
+	case reg.disabled(r):
 		err = errDisabled()
+	default:
+		err = checkLength(body)
 	}
 	if err != nil {
 		return nil, e.Refuse(r.Context(), req, err)

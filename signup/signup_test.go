@@ -180,6 +180,8 @@ func TestWhatStrangersSend(t *testing.T) {
 		w.page.ServeHTTP(rec, r)
 		assert.Equal(t, c.status, rec.Code, "%s %.30s", c.method, c.body)
 	}
+	page := w.get("?token=once") // what is longer than a registration may be costs no more here than there
+	assert.Equal(t, 413, page.press(url.Values{"username": {strings.Repeat("a", 20<<10)}, "password": {password}}).Code)
 	assert.Zero(t, w.store.writes.Load())
 	assert.Empty(t, w.accounts)
 }
@@ -258,4 +260,21 @@ func TestLanguages(t *testing.T) {
 		page.lang = l.Tag()
 		page.press(alice()).says(200, l.Text("Your account is ready"), l.Text(signup.Element.Text))
 	}
+}
+
+// What the form carries tells nobody the password, nor how long it is, and nobody can make
+// it: one that was changed counts as none.
+func TestWhatTheFormCarries(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.token("many", 5)
+	w.accounts["@alice:example.org"] = "x"
+	lengths := map[int]bool{}
+	for _, long := range []string{"12345678", strings.Repeat("correct ", 4)} {
+		page := w.get("?token=many").press(url.Values{"username": {"alice"}, "password": {long}}).says(400, "Create your account", "This username is taken.")
+		lengths[len(page.fields.Get("signup.kept"))] = true
+		forged := page.fields.Get("signup.kept")
+		forged = forged[:20] + "AAAA" + forged[24:]
+		page.press(url.Values{"username": {"bob"}, "signup.kept": {forged}}).says(400, "Create your account", "Please choose a password.")
+	}
+	assert.Len(t, lengths, 1)
 }

@@ -1,12 +1,17 @@
 package browser
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -16,7 +21,12 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/catalog"
+	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/testenv"
+	"github.com/matrix-uia/uia/memstore"
+	"github.com/matrix-uia/uia/register"
+	"github.com/matrix-uia/uia/signup"
 )
 
 const createHeading = "Create your account"
@@ -223,4 +233,54 @@ func TestSignupInjectedScripts(t *testing.T) {
 	b.until(`document.readyState === "complete" && !!document.querySelector(".wrong")`)
 	require.Contains(t, eval[string](b, `document.querySelector("#f-username").value`), "<script>")
 	ok()
+}
+
+// oneAccount stands for the accounts of a homeserver.
+type oneAccount struct{}
+
+func (oneAccount) Available(context.Context, register.UsernameRequest) error { return nil }
+
+func (oneAccount) Create(_ context.Context, a register.Account) (register.Created, error) {
+	return register.Created{UserID: "@" + a.Localpart + ":example.org"}, nil
+}
+
+// Neither does what an operator writes run: a text of a catalogue, an app's link, a title.
+func TestSignupInjectedByTheOperator(t *testing.T) {
+	const attack = `"'></title></style></script><script>window.pwned=1;alert(1)</script><img src=x onerror="window.pwned=1">{{.}}`
+	store, secrets := memstore.New(nil), uia.FixedSecrets(bytes.Repeat([]byte("s"), 32))
+	registration := &register.Registration{
+		Accounts: oneAccount{}, ServerName: "example.org", Flows: []uia.Flow{{uia.DummyType}},
+	}
+	engine, err := uia.New(uia.Config{Secrets: secrets, Sessions: store, Stages: []uia.Stage{uia.DummyStage{}}, Operations: []uia.Operation{registration.Operation()}})
+	require.NoError(t, err)
+	own := map[string]string{}
+	for _, text := range []string{"Create your account", "Password", "Show", "Strength: weak", "Create account", "Your account is ready", "Copy", "Copied", "Language", "User ID"} {
+		own[text] = attack
+	}
+	file, err := json.Marshal(own)
+	require.NoError(t, err)
+	texts, err := catalog.New(fstest.MapFS{"en.json": {Data: file}})
+	require.NoError(t, err)
+	pages, err := fallback.New(engine, &fallback.Options{Title: attack, Catalog: texts, Look: fallback.Look{
+		Links: []form.Link{{Text: attack, URL: "javascript:window.pwned=1"}},
+	}})
+	require.NoError(t, err)
+	page, err := signup.New(signup.Options{
+		Engine: engine, Registration: registration, Pages: pages, Secrets: secrets, Homeserver: attack, PasswordPolicy: attack,
+		Apps: []signup.App{{Name: attack, Text: attack, Login: `https://app.example.org/"><script>window.pwned=1</script>`}},
+	})
+	require.NoError(t, err)
+	server := httptest.NewServer(page)
+	t.Cleanup(server.Close)
+	b := newTab(t)
+	b.visit(server.URL + "/register")
+	b.visible("#f-username")
+	b.run(chromedp.SendKeys(chromedp.CSS("#f-username"), "alice"))
+	b.run(chromedp.SendKeys(chromedp.CSS("#f-password"), "correct horse battery staple"))
+	b.click(".side") // shows the password
+	b.click("form > button")
+	b.until(`document.readyState === "complete" && !!document.querySelector("dl")`)
+	b.click("footer a")
+	require.True(t, eval[bool](b, `window.pwned === undefined && document.querySelectorAll("[onerror], [onload]").length === 0`))
+	require.Contains(t, eval[string](b, `document.querySelector("h1").textContent`), "<script>", "it is text")
 }
