@@ -35,7 +35,7 @@ func newHomeserver(t *testing.T) *homeserver {
 	storage, err := hs.Open(t.Context(), "memory")
 	require.NoError(t, err)
 	server, err := hs.New(t.Context(), hs.Options{
-		ServerName: "example.org", Storage: storage,
+		ServerName: "example.org", Storage: storage, Invites: 3,
 		Flows: []uia.Flow{{uia.TokenType, "m.login.dummy"}}, Tokens: []uia.Token{
 			{Value: "Welcome-2026"}, {Value: "Once-2026", UsesAllowed: new(int64(1)), Meta: []byte(`{"inviter":"Alice"}`)},
 			{Value: "Carol-2026", Meta: []byte(`{"username":"carol"}`)},
