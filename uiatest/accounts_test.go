@@ -195,3 +195,32 @@ func TestAccountsThatCannotBeMade(t *testing.T) {
 	require.True(t, report.Exchanges[len(report.Exchanges)-1].Failed)
 	require.NotContains(t, fmt.Sprint(report.Exchanges), "access-1", "no access token")
 }
+
+// A case that has to wait for an account makes room for others meanwhile, and before it is
+// started it is known that it would have to wait.
+func TestWaitingForAccounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBorrowing(t, &registrar{})
+		one, two := map[string]accountDecl{"a": {}}, map[string]accountDecl{"a": {}, "b": {}}
+		c := borrower("/_matrix/client/v3/account/whoami", one)
+		giveBack, err := r.borrow(t.Context(), borrower("/", two), newScope(r.from))
+		require.NoError(t, err)
+		require.True(t, r.heldUp(c))
+
+		room := 0
+		from := *r.from
+		from.waiting = func() func() { room++; return func() { room-- } }
+		var waits sync.WaitGroup
+		waits.Go(func() { assert.NoError(t, r.play(t.Context(), c, newScope(&from))) })
+		synctest.Wait()
+		require.Equal(t, 1, room)
+		giveBack(true)
+		waits.Wait()
+		require.Zero(t, room)
+		require.False(t, r.heldUp(c))
+
+		r.sender.gates.note(&origin{}, endpoint(registerPath), slowly(time.Minute))
+		require.False(t, r.heldUp(c), "it takes an account that is there")
+		require.True(t, r.heldUp(borrower("/_matrix/client/v3/account/whoami", map[string]accountDecl{"a": {Kind: "inhibited"}})), "its account has to be made")
+	})
+}
