@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -45,9 +46,7 @@ func (f *fake) sharedRequest(nonce, name, password string, more dict) dict {
 	mac := hmac.New(sha1.New, []byte(fakeSecret))
 	mac.Write([]byte(strings.Join([]string{nonce, name, password, "notadmin"}, "\x00")))
 	p := dict{"nonce": nonce, "username": name, "password": password, "admin": false, "mac": hex.EncodeToString(mac.Sum(nil)), "device_id": "PHONE"}
-	for k, v := range more {
-		p[k] = v
-	}
+	maps.Copy(p, more)
 	return p
 }
 
