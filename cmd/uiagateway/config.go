@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/matrix-uia/uia/signup"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -181,7 +182,7 @@ func (l *loading) set(s setting) {
 		}
 	}
 	if value == nil {
-		if s.required && s.preset == "" {
+		if s.required {
 			l.wrong(0, "%s is missing", s.key)
 			return
 		}
@@ -269,11 +270,12 @@ func (l *loading) secretFile(n *yaml.Node) (string, error) {
 
 // together checks what concerns several keys.
 func (l *loading) together() {
-	if l.bad != nil {
-		return
+	given := func(key string) bool {
+		_, env := os.LookupEnv("UIAGATEWAY_" + strings.ToUpper(key))
+		return env || l.values[key] != nil || l.values[key+"_file"] != nil
 	}
 	ways := 0
-	for _, there := range []bool{l.sharedSecret != "", l.token != "", l.open} {
+	for _, there := range []bool{given("registration_shared_secret"), given("registration_token"), l.open} {
 		if there {
 			ways++
 		}
@@ -282,11 +284,11 @@ func (l *loading) together() {
 		l.wrong(0, "exactly one of registration_shared_secret, registration_token and registration_open has to be there: it is how the gateway makes accounts")
 	}
 	for _, admin := range l.admins {
-		if _, server, _ := strings.Cut(admin, ":"); server != l.serverName {
+		if _, server, _ := strings.Cut(admin, ":"); l.serverName != "" && server != l.serverName {
 			l.wrong(lineOf(l.values["admins"]), "admins: %s is no user of %s", admin, l.serverName)
 		}
 	}
-	if l.inviteLink == "" && l.publicURL != "" {
-		l.inviteLink = l.publicURL + "/register?token={token}"
+	if l.inviteLink == "" && l.publicURL != "" && l.signup {
+		l.inviteLink = signup.InviteURL(l.publicURL + signup.Path)
 	}
 }

@@ -16,11 +16,13 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/admin"
 	"github.com/matrix-uia/uia/fallback"
+	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/gateway"
 	"github.com/matrix-uia/uia/gateway/sqlclaims"
 	"github.com/matrix-uia/uia/limit"
 	"github.com/matrix-uia/uia/limit/redislimit"
 	"github.com/matrix-uia/uia/register"
+	"github.com/matrix-uia/uia/signup"
 	"github.com/matrix-uia/uia/sqlstore"
 	"github.com/matrix-uia/uia/uiaprometheus"
 )
@@ -103,13 +105,26 @@ func (g *gate) assemble(store *sqlstore.Store) error {
 	if err != nil {
 		return err
 	}
-	pages, err := fallback.New(g.engine, &fallback.Options{Title: g.title})
+	look := fallback.Look{Logo: g.logo}
+	if g.terms != "" {
+		look.Links = []form.Link{{Text: "Terms", URL: g.terms}}
+	}
+	pages, err := fallback.New(g.engine, &fallback.Options{Title: g.title, Look: look})
 	if err != nil {
 		return err
 	}
+	var page http.Handler // nil: /register is the homeserver's
+	if g.signup {
+		if page, err = signup.New(signup.Options{
+			Engine: g.engine, Registration: registration, Pages: pages, Tokens: store, Secrets: secrets,
+			Homeserver: g.publicURL, MinPassword: g.minPassword, QR: drawQR,
+		}); err != nil {
+			return err
+		}
+	}
 	admins := &gateway.Admins{Client: g.client, Users: g.admins, Probe: probe(g.upstreamType)}
 	g.handler, err = gateway.New(gateway.Options{
-		Upstream: g.config.upstream, Engine: g.engine, Registration: registration, Tokens: store, Fallback: pages,
+		Upstream: g.config.upstream, Engine: g.engine, Registration: registration, Tokens: store, Fallback: pages, Signup: page,
 		Authorize: admins.Authorize, ServerVersion: g.serverVersion(), TrustedProxies: g.trusted, Logger: g.log,
 		Admin: &admin.Options{
 			CheckMeta: registration.CheckMeta, InviteURL: g.inviteLink, QR: drawQR, Secrets: secrets, Observer: observe, Logger: g.log,

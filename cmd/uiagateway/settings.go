@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -33,7 +34,10 @@ type config struct {
 	minPassword     int
 	guesses         int
 	redis           string
+	signup          bool
 	title           string
+	logo            []byte
+	terms           string
 	logFormat       string
 	logLevel        slog.Level
 	stopTimeout     time.Duration
@@ -46,7 +50,8 @@ type setting struct {
 	key string
 	// doc is what -generate-config writes above the key.
 	doc string
-	// preset is the YAML that a missing key stands for. Empty means the zero value.
+	// preset is the YAML that a missing key stands for, unless it is required. Empty means
+	// the zero value.
 	preset string
 	// example is what -generate-config writes, commented out, where there is no preset.
 	example string
@@ -111,7 +116,7 @@ var settings = []setting{
 	},
 	{
 		key: "invite_link", example: "https://app.element.io/#/register?token={token}",
-		doc:  "The link that is handed out with a token.",
+		doc:  "The link that is handed out with a token. Without it, it is that of the page at public_url.",
 		read: text(func(c *config) *string { return &c.inviteLink }, isInviteLink),
 	},
 	{
@@ -203,9 +208,24 @@ var settings = []setting{
 		read: text(func(c *config) *string { return &c.redis }, isRedis),
 	},
 	{
+		key: "signup", preset: "true",
+		doc:  "Whether there is a page at /register, on which invite links end.",
+		read: parsed(func(c *config) *bool { return &c.signup }, strconv.ParseBool),
+	},
+	{
 		key: "title", example: "Matrix at example.org",
 		doc:  "What stands at the top of the pages that people see.",
 		read: text(func(c *config) *string { return &c.title }),
+	},
+	{
+		key: "logo", example: "logo.svg",
+		doc:  "The file of a picture at the top of these pages.",
+		read: parsed(func(c *config) *[]byte { return &c.logo }, os.ReadFile),
+	},
+	{
+		key: "terms", example: "https://example.org/terms",
+		doc:  "The address of the homeserver's terms, for a link at the bottom of these pages.",
+		read: text(func(c *config) *string { return &c.terms }, isPublicURL),
 	},
 	{
 		key: "log_format", preset: "text",
