@@ -271,7 +271,7 @@ func (l *loading) secretFile(n *yaml.Node) (string, error) {
 // together checks what concerns several keys.
 func (l *loading) together() {
 	given := func(key string) bool {
-		_, env := os.LookupEnv("UIAGATEWAY_" + strings.ToUpper(key))
+		_, env := os.LookupEnv(setting{key: key}.environment())
 		return env || l.values[key] != nil || l.values[key+"_file"] != nil
 	}
 	ways := 0
