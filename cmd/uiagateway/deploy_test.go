@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -21,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -287,14 +287,28 @@ func TestReadme(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	script := changed(t, block, "go run ./examples/homeserver", file+" -db memory -listen "+upstream, "go run ./cmd/uiagateway", own,
 		"-generate-config", "-generate-config -set upstream=http://"+upstream+" -set listen="+listen+" -set monitor="+monitor, "127.0.0.1:8009", listen)
-	script = "set -e\ntrap 'kill $(jobs -p)' EXIT\nwait_for() { until curl -s -o /dev/null \"$1\"; do :; done; }\n" +
-		regexp.MustCompile(`(?m)^(\S+/homeserver .*&.*)$`).ReplaceAllString(script, "$1\nwait_for http://"+upstream+"/_matrix/client/versions") + "\nwait_for http://" + listen + "/_matrix/client/versions\n"
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+	// A person looks at what has been printed before they go on.
+	waitFor := func(url string) string {
+		return "\nuntil curl -s -o /dev/null " + url + "/_matrix/client/versions; do sleep 0.1; done\n"
+	}
+	script = "set -e\n" + regexp.MustCompile(`(?m)^(\S+/homeserver .*&.*)$`).ReplaceAllString(script, "$1"+waitFor("http://"+upstream)) + waitFor("http://"+listen)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Dir = dir
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	require.NoError(t, cmd.Run(), "%s\n%s\n%s", script, &stdout, &stderr)
-	assert.Contains(t, stdout.String(), "TOKEN")
-	assert.Contains(t, stdout.String(), "/register?token=")
-	assert.NotContains(t, stderr.String(), "level=ERROR")
+	// Files, and not pipes: what runs in the background keeps them open.
+	name := filepath.Join(t.TempDir(), "printed")
+	printed, err := os.Create(name)
+	require.NoError(t, err)
+	defer printed.Close()
+	cmd.Stdout, cmd.Stderr = printed, printed
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	failed := cmd.Run()
+	assert.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)) // what is in the background
+	out, err = os.ReadFile(name)
+	require.NoError(t, err)
+	require.NoError(t, failed, "%s\n%s", script, out)
+	assert.Contains(t, string(out), "TOKEN")
+	assert.Contains(t, string(out), "http://"+listen+"/register?token=")
+	assert.NotContains(t, string(out), "level=ERROR")
 }
