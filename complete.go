@@ -8,6 +8,7 @@ import (
 
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
+	"github.com/matrix-uia/uia/internal/record"
 	"github.com/matrix-uia/uia/internal/seal"
 )
 
@@ -105,7 +106,7 @@ func (e *Engine) find(ctx context.Context, id string) (*visit, error) {
 		return nil, errUnknownSession
 	}
 	v := &visit{
-		e: e, op: e.operations[t.Operation], data: &recordData{}, params: []byte("{}"), body: []byte("{}"),
+		e: e, op: e.operations[t.Operation], data: &record.Data{}, params: []byte("{}"), body: []byte("{}"),
 	}
 	v.s = &Session{Operation: t.Operation, Subject: t.Subject, Target: t.Target, Params: v.params, Now: now}
 	v.s.describe, v.s.anyOrder = v.op.Describe, v.op.AnyOrder

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-uia/uia/form"
 	"github.com/matrix-uia/uia/internal/flow"
+	"github.com/matrix-uia/uia/internal/record"
 )
 
 // Session is what stages, checks and operations see of one client's way through
@@ -49,17 +50,11 @@ type Session struct {
 	// Now is the time of this request: stages and checks use it and read no clock.
 	Now time.Time
 
-	completed []completion
+	completed []record.Completion
 	openings  []string
 	describe  func(*Session, form.Say) string // nil for none
 	anyOrder  bool
 	running   bool // its operation runs
-}
-
-// completion is one completed stage in a session's record.
-type completion struct {
-	Type   string          `json:"t"`
-	Result json.RawMessage `json:"r,omitempty"`
 }
 
 // operationOf returns the name of the operation that a Session.Key belongs to.
@@ -127,7 +122,7 @@ func sessionKey(operation string, digest [sha256.Size]byte) string {
 }
 
 // setCompleted makes the session show these completions.
-func (s *Session) setCompleted(list []completion) {
+func (s *Session) setCompleted(list []record.Completion) {
 	s.completed = list
 	s.Completed = make([]string, len(list))
 	for i, c := range list {

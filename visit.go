@@ -12,14 +12,11 @@ import (
 	"github.com/matrix-org/gomatrixserverlib/spec"
 
 	"github.com/matrix-uia/uia/internal/flow"
+	"github.com/matrix-uia/uia/internal/record"
 	"github.com/matrix-uia/uia/internal/seal"
 )
 
-const (
-	maxTarget = 1024
-	// maxRemembered bounds the parameters that a session ID carries.
-	maxRemembered = 1024
-)
+const maxTarget = 1024
 
 var (
 	errUnknownSession = NewError(http.StatusBadRequest, spec.Unknown("The session is unknown or has expired. Please start again."))
@@ -36,8 +33,8 @@ type visit struct {
 	op     *operation
 	keys   *seal.Keys
 	ticket *seal.Ticket
-	rec    Record      // Revision 0: there is none
-	data   *recordData // never nil
+	rec    Record       // Revision 0: there is none
+	data   *record.Data // never nil
 	s      *Session
 
 	body   []byte // canonical
@@ -57,7 +54,7 @@ type visit struct {
 
 // newVisit reads the parts of the request that can be read without its session.
 func (e *Engine) newVisit(r Request) (*visit, error) {
-	v := &visit{e: e, op: e.operations[r.Operation], data: &recordData{}}
+	v := &visit{e: e, op: e.operations[r.Operation], data: &record.Data{}}
 	if v.op == nil {
 		return nil, errors.New("uia: no operation is named " + r.Operation)
 	}
@@ -82,10 +79,7 @@ func (e *Engine) newVisit(r Request) (*visit, error) {
 func (v *visit) poll() bool { return v.auth.typ == "" }
 
 // sendsParams reports whether the request brings parameters.
-func (v *visit) sendsParams() bool { return hasMembers(v.params) }
-
-// hasMembers reports whether a canonical object has members.
-func hasMembers(object []byte) bool { return len(object) > len("{}") }
+func (v *visit) sendsParams() bool { return record.HasMembers(v.params) }
 
 // start begins a session for the request. It writes nothing.
 func (v *visit) start(ctx context.Context) error {
@@ -116,8 +110,8 @@ func (v *visit) start(ctx context.Context) error {
 		v.ticket.Flows, _ = json.Marshal(v.s.Flows) // strings always encode
 	}
 	if v.sendsParams() {
-		v.ticket.Digest = paramsDigest(v.params)
-		v.ticket.Remembered = v.remembered()
+		v.ticket.Digest = record.Digest(v.params)
+		v.ticket.Remembered = record.Remembered(v.params, v.op.Remember, v.op.Mutable)
 	}
 	if err := v.addOpenings(ctx); err != nil {
 		return err
@@ -134,7 +128,7 @@ func (v *visit) start(ctx context.Context) error {
 // restart begins a session for a request that names one whose time is over.
 func (v *visit) restart(ctx context.Context) error {
 	v.fresh = true
-	v.rec, v.data = Record{}, &recordData{}
+	v.rec, v.data = Record{}, &record.Data{}
 	v.s.setCompleted(nil)
 	v.s.Params = v.params
 	return v.start(ctx)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 
 	"github.com/matrix-uia/uia/internal/flow"
 )
@@ -47,13 +46,11 @@ func (v *visit) loosen(ctx context.Context, st *stage, held json.RawMessage) jso
 // loosenAll is loosen for everything that the completed stages hold. It records the loose
 // holds, so that the next good request renews those that it can.
 func (v *visit) loosenAll(ctx context.Context) {
-	data := *v.data
-	data.Completed = slices.Clone(data.Completed)
-	changed := false
-	for i, c := range data.Completed {
+	data, changed := v.data, false
+	for i, c := range v.data.Completed {
 		if st := v.e.stages[c.Type]; st != nil && st.tx != nil {
-			data.Completed[i].Result = v.loosen(ctx, st, c.Result)
-			changed = changed || !bytes.Equal(data.Completed[i].Result, c.Result)
+			loose := v.loosen(ctx, st, c.Result)
+			data, changed = data.WithResult(i, loose), changed || !bytes.Equal(loose, c.Result)
 		}
 	}
 	if !changed {
@@ -61,7 +58,7 @@ func (v *visit) loosenAll(ctx context.Context) {
 	}
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
-	if err := v.save(ctx, v.opened(), &data); err != nil && !errors.Is(err, ErrConflict) {
+	if err := v.save(ctx, v.opened(), data); err != nil && !errors.Is(err, ErrConflict) {
 		v.e.log.WarnContext(ctx, "uia: a session does not know that others can have what it holds", "session", v.s.Key, "error", err)
 	}
 }
@@ -87,10 +84,7 @@ func (v *visit) renew(ctx context.Context) (gone *Error, err error) {
 		if bytes.Equal(held, c.Result) {
 			continue
 		}
-		data := *v.data
-		data.Completed = slices.Clone(data.Completed)
-		data.Completed[i].Result = held
-		if err := v.save(ctx, v.opened(), &data); errors.Is(err, ErrConflict) {
+		if err := v.save(ctx, v.opened(), v.data.WithResult(i, held)); errors.Is(err, ErrConflict) {
 			return nil, v.loadRecord(ctx) // another request of the session renews it
 		} else if err != nil {
 			return nil, err
@@ -101,11 +95,10 @@ func (v *visit) renew(ctx context.Context) (gone *Error, err error) {
 
 // uncomplete takes back the completion of stage i and of those that follow it.
 func (v *visit) uncomplete(ctx context.Context, i int, doubt bool) error {
-	data := *v.data
+	data := v.data.First(i)
 	data.Doubt = doubt
-	data.Completed = slices.Clone(data.Completed[:i])
 	gone := v.data.Completed[i:]
-	if err := v.save(ctx, v.opened(), &data); errors.Is(err, ErrConflict) {
+	if err := v.save(ctx, v.opened(), data); errors.Is(err, ErrConflict) {
 		return v.loadRecord(ctx)
 	} else if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-uia/uia/internal/flow"
 	"github.com/matrix-uia/uia/internal/panics"
+	"github.com/matrix-uia/uia/internal/record"
 )
 
 // attempt lets the stage look at the request, and records the stage as completed if it
@@ -71,7 +72,7 @@ func (v *visit) ask(ctx context.Context, st *stage) (result json.RawMessage, err
 		return result, nil
 	}
 	passed := *v.s
-	passed.setCompleted(v.data.with(completion{st.Type(), result}).Completed)
+	passed.setCompleted(v.data.With(record.Completion{Type: st.Type(), Result: result}).Completed)
 	return result, v.op.Admit(ctx, &passed)
 }
 
@@ -114,7 +115,7 @@ func (v *visit) keepParams(ctx context.Context) error {
 		return nil
 	}
 	if v.rec.Revision == 0 {
-		if v.op.Mutable && len(v.params) <= maxRemembered {
+		if v.op.Mutable && len(v.params) <= record.MaxRemembered {
 			v.e.recent.Keep(v.s.Key, v.params, v.s.Expires)
 		}
 		return nil
@@ -209,7 +210,7 @@ func (v *visit) tryComplete(ctx context.Context, st *stage, result json.RawMessa
 		}
 	}
 	next := v.opened()
-	data := v.data.with(completion{st.Type(), c.held})
+	data := v.data.With(record.Completion{Type: st.Type(), Result: c.held})
 	if !v.paramsMissing { // otherwise the stage was completed by Complete, without the parameters
 		data.Params = v.s.Params
 	}
@@ -251,12 +252,8 @@ func (v *visit) awaits(typ string) bool {
 	return (v.rec.State == Open || v.rec.Revision == 0) && flow.Awaits(v.s.Flows, v.s.Completed, v.op.AnyOrder, typ)
 }
 
-func (v *visit) doneBy(data *recordData) bool {
-	types := make([]string, len(data.Completed))
-	for i, c := range data.Completed {
-		types[i] = c.Type
-	}
-	return flow.Done(v.s.Flows, types, v.op.AnyOrder)
+func (v *visit) doneBy(data *record.Data) bool {
+	return flow.Done(v.s.Flows, data.Types(), v.op.AnyOrder)
 }
 
 // group combines several small writes in one where the store implements Grouper.

@@ -29,12 +29,13 @@ var imports = map[string][]string{
 	"internal/observe":   {},
 	"internal/panics":    {},
 	"internal/recent":    {},
+	"internal/record":    {"internal/canonical", "internal/seal"},
 	"internal/seal":      {aead},
 	"internal/waiting":   {},
 	"internal/wire":      {spec},
 	"passwords":          {argon2},
 
-	".": {"form", "internal/canonical", "internal/flow", "internal/forwarded", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/recent", "internal/seal", "internal/waiting", "internal/wire", spec},
+	".": {"form", "internal/canonical", "internal/flow", "internal/forwarded", "internal/keyring", "internal/mistake", "internal/observe", "internal/panics", "internal/recent", "internal/record", "internal/seal", "internal/waiting", "internal/wire", spec},
 
 	// Stores and limiters.
 	"limit":    {"."},

@@ -36,8 +36,8 @@ var plants = []plant{
 			break
 		}
 		if st`},
-	{"visit_hold.go", `	data.Completed = slices.Clone(data.Completed[:i])
-`, `	data.Completed = slices.Clone(data.Completed[:i])
+	{"visit_hold.go", `	data := v.data.First(i)
+`, `	data := v.data.First(i)
 	if Planted("uncomplete one stage") {
 		data.Completed = append(data.Completed, v.data.Completed[i+1:]...)
 	}
