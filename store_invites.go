@@ -40,7 +40,8 @@ type Invited struct {
 	Invites bool
 }
 
-// InvitedPage is one page of a list of accounts.
+// InvitedPage is one page of a list of accounts. It may have fewer than the limit, even
+// none, and still have a Next, where accounts belong to other uses by now.
 type InvitedPage struct {
 	Invited []Invited
 	Next    *UseCursor // nil means that there is no further page

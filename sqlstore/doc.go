@@ -91,7 +91,8 @@
 // run, a registration with that token and a look at it take as long as on an empty
 // database (TestScale), and so does a look at one with 300,000 holds that have lapsed
 // (TestLapsedHolds); any page of the administration's lists takes less than 20 ms
-// (AdminPages, a benchmark).
+// (AdminPages, a benchmark), and so does any page of a member's invitations or of the tree
+// of who invited whom (InvitePages).
 // PostgreSQL's autovacuum should be on, and no transaction be left open for long: the
 // index of uses holds the former states of each use until they are cleaned up, and a
 // look at a token can pass them by only when nobody sees them any more.

@@ -104,7 +104,8 @@ func (s *Store) ListCreated(ctx context.Context, q uia.CreatedQuery, now time.Ti
 	}
 	err = s.read(ctx, func(c conn) error {
 		page = uia.TokenPage{}
-		rows, err := c.rows(ctx, `SELECT `+tokenFields+` FROM uia_tokens WHERE created_by = $1 AND (created, token) < ($2, $3)
+		rows, err := c.rows(ctx, `SELECT `+tokenFields+` FROM uia_tokens WHERE created_by = $1
+				AND created BETWEEN -9223372036854775807 AND $2 AND (created, token) < ($2, $3)
 			ORDER BY created DESC, token DESC LIMIT $4`, []any{q.CreatedBy, after.Key, after.Value, limit + 1}, (*tokenRow).fields)
 		if err != nil {
 			return err
@@ -201,13 +202,22 @@ func (c conn) revoke(ctx context.Context, creator string, values []string) (revo
 	return revoked, nil
 }
 
-// lastUse names the use to which the account of u belongs. It is a value and no condition
-// that a plan could turn into a join with all uses of everybody.
-const lastUse = `(SELECT o.session || '/' || o.token FROM uia_uses o WHERE o.user_id = u.user_id AND o.user_id <> ''
-	ORDER BY o.changed DESC, o.session DESC, o.token DESC LIMIT 1)`
+// listInvited examines the accounts of one inviter in order. The rows are chosen before
+// anything else is asked of them: PostgreSQL without statistics would otherwise ask it of
+// every account of the inviter, and sort then. The range has two ends for the same reason
+// as in tokenCounts: otherwise PostgreSQL reads all accounts of the inviter and sorts them,
+// instead of following the index. For each it says to which use the account
+// belongs, and whether the account invites. The condition on user_id is that of the indexes.
+const listInvited = `SELECT ` + useFields + `,
+		(SELECT o.session || '/' || o.token FROM uia_uses o WHERE o.user_id = u.user_id AND o.user_id <> ''
+			ORDER BY o.changed DESC, o.session DESC, o.token DESC LIMIT 1),
+		(SELECT count(*) FROM (SELECT 1 FROM uia_uses c WHERE c.invited_by = u.user_id AND c.user_id <> '' LIMIT 1) one)
+	FROM (SELECT * FROM uia_uses i WHERE i.invited_by = $1 AND i.user_id <> ''
+			AND i.made BETWEEN -9223372036854775807 AND $2 AND (i.made, i.session) < ($2, $3)
+		ORDER BY i.made DESC, i.session DESC LIMIT $4) u
+	ORDER BY u.made DESC, u.session DESC`
 
-// ListInvited implements [uia.InviteStore]. The condition on user_id is that of the
-// indexes.
+// ListInvited implements [uia.InviteStore].
 func (s *Store) ListInvited(ctx context.Context, q uia.InvitedQuery) (page uia.InvitedPage, err error) {
 	if err := ctx.Err(); err != nil {
 		return page, err
@@ -228,22 +238,22 @@ func (s *Store) ListInvited(ctx context.Context, q uia.InvitedQuery) (page uia.I
 	}
 	err = s.read(ctx, func(c conn) error {
 		page = uia.InvitedPage{}
-		return c.each(ctx, `SELECT `+useFields+`,
-				(SELECT count(*) FROM (SELECT 1 FROM uia_uses c WHERE c.invited_by = u.user_id AND c.user_id <> '' LIMIT 1) one)
-			FROM uia_uses u WHERE u.invited_by = $1 AND u.user_id <> '' AND (u.made, u.session) < ($2, $3)
-				AND u.session || '/' || u.token = `+lastUse+`
-			ORDER BY u.made DESC, u.session DESC LIMIT $4`, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
+		examined, last := 0, uia.UseCursor{}
+		return c.each(ctx, listInvited, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
+			var belongs string
 			var invites int
-			u, err := scanUse(row, &invites)
+			u, err := scanUse(row, &belongs, &invites)
 			if err != nil {
 				return err
 			}
-			if len(page.Invited) == limit {
-				last := page.Invited[limit-1]
-				page.Next = &uia.UseCursor{Made: last.Made, Session: last.Session}
+			if examined++; examined > limit {
+				page.Next = &last
 				return nil
 			}
-			page.Invited = append(page.Invited, uia.Invited{Use: u, Invites: invites > 0})
+			last = uia.UseCursor{Made: u.Made, Session: u.Session}
+			if belongs == u.Session+"/"+u.Token {
+				page.Invited = append(page.Invited, uia.Invited{Use: u, Invites: invites > 0})
+			}
 			return nil
 		})
 	})
