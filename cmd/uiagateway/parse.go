@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -165,10 +166,8 @@ func isTokenValue(s string) error {
 
 func isOneOf(all ...string) func(string) error {
 	return func(s string) error {
-		for _, one := range all {
-			if s == one {
-				return nil
-			}
+		if slices.Contains(all, s) {
+			return nil
 		}
 		return fmt.Errorf("%q is none of %s", s, strings.Join(all, ", "))
 	}

@@ -107,45 +107,49 @@ func createFlags(flags *flag.FlagSet) func(context.Context, *tokens, []string) e
 	value := flags.String("token", "", "the token itself; empty means that it is made up")
 	count := flags.Int("count", 1, "how many tokens to make")
 	return func(ctx context.Context, t *tokens, _ []string) error {
-		if *count < 1 || *count > 1000 {
+		switch {
+		case *count < 1 || *count > 1000:
 			return errUsage{fmt.Errorf("-count is from 1 to 1000")}
-		}
-		if *value != "" && *count > 1 {
+		case *value != "" && *count > 1:
 			return errUsage{errors.New("-token is one token, and -count asks for more")}
-		}
-		made := uia.Token{Value: *value, Label: *label, Created: t.now, CreatedBy: "uiagateway token create"}
-		if *uses < 0 {
+		case *uses < 0:
 			return errUsage{errors.New("-uses is negative")}
 		}
+		made := uia.Token{Value: *value, Label: *label, Created: t.now, CreatedBy: "uiagateway token create"}
 		if *uses > 0 {
 			made.UsesAllowed = uses
 		}
-		var err error
-		if made.Expires, err = expiry(*expires, t.now); err != nil {
+		var expiryErr, pinErr error
+		made.Expires, expiryErr = expiry(*expires, t.now)
+		made.Meta, pinErr = t.pin(*username)
+		if err := errors.Join(expiryErr, pinErr); err != nil {
 			return errUsage{err}
 		}
-		if made.Meta, err = t.pin(*username); err != nil {
-			return errUsage{err}
-		}
-		var all []uia.Token
-		for range *count {
-			one := made
-			if one.Value == "" {
-				one.Value = uia.GenerateToken(0)
-			}
-			all = append(all, one)
-		}
-		err = t.store.CreateTokens(ctx, all...)
-		switch {
-		case errors.Is(err, uia.ErrExists):
-			return fmt.Errorf("there is a token %s already", *value)
-		case errors.Is(err, uia.ErrInvalid):
-			return errUsage{err}
-		case err != nil:
-			return err
-		}
-		return t.show(all)
+		return t.create(ctx, made, *count)
 	}
+}
+
+// create creates as many tokens like this one, and shows them. Those without a value get
+// one that is made up.
+func (t *tokens) create(ctx context.Context, made uia.Token, count int) error {
+	var all []uia.Token
+	for range count {
+		one := made
+		if one.Value == "" {
+			one.Value = uia.GenerateToken(0)
+		}
+		all = append(all, one)
+	}
+	err := t.store.CreateTokens(ctx, all...)
+	switch {
+	case errors.Is(err, uia.ErrExists):
+		return fmt.Errorf("there is a token %s already", made.Value)
+	case errors.Is(err, uia.ErrInvalid):
+		return errUsage{err}
+	case err != nil:
+		return err
+	}
+	return t.show(all)
 }
 
 // pin returns the Meta of a token that is for one name.
