@@ -33,14 +33,14 @@ type Operate = func(ctx context.Context, s *Session) (Effect, error)
 // effect. The client gets this error, with its RetryAfter, and what the stages set aside
 // stays in doubt. A status of 429 or 503 fits. The client's next request runs the
 // operation again.
-func Undecided(told *Error) error { return &undecided{told} }
+func Undecided(answer *Error) error { return &undecided{answer} }
 
-type undecided struct{ told *Error }
+type undecided struct{ answer *Error }
 
-func (u *undecided) Error() string { return "uia: undecided: " + u.told.Error() }
+func (u *undecided) Error() string { return "uia: undecided: " + u.answer.Error() }
 
 // Unwrap leaves the *Error out: that would say that the operation did not take effect.
-func (u *undecided) Unwrap() error { return u.told.Cause }
+func (u *undecided) Unwrap() error { return u.answer.Cause }
 
 // NotMade returns the error of an operation that has made sure by itself that no earlier
 // run of its session took effect or ever will: by a row that a run with a lower
@@ -48,9 +48,9 @@ func (u *undecided) Unwrap() error { return u.told.Cause }
 // longer in doubt, and the client may try again with other parameters. If the operation
 // returns a plain *Error in a session that is in doubt, the engine asks Resolve instead,
 // and if Resolve says that nothing happened, the session ends.
-func NotMade(told *Error) error { return &notMade{told} }
+func NotMade(answer *Error) error { return &notMade{answer} }
 
-type notMade struct{ told *Error }
+type notMade struct{ answer *Error }
 
-func (n *notMade) Error() string { return n.told.Error() }
-func (n *notMade) Unwrap() error { return n.told }
+func (n *notMade) Error() string { return n.answer.Error() }
+func (n *notMade) Unwrap() error { return n.answer }

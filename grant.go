@@ -26,7 +26,7 @@ func (e *Engine) Authenticate(ctx context.Context, r Request) (*Grant, error) {
 	}
 	p, err := v.authenticate(ctx)
 	if err != nil {
-		return nil, v.told(ctx, err)
+		return nil, v.refuse(ctx, err)
 	}
 	return &Grant{v: v, response: p.response}, nil
 }
@@ -47,14 +47,14 @@ func (g *Grant) Session() *Session { return g.v.s }
 // The error is an *Error or a *Challenge.
 func (g *Grant) Finish(ctx context.Context, operate Operate) (json.RawMessage, error) {
 	if g.used {
-		return nil, g.v.told(ctx, errors.New("uia: Finish was called twice"))
+		return nil, g.v.refuse(ctx, errors.New("uia: Finish was called twice"))
 	}
 	g.used = true
 	if g.response != nil {
 		return g.response, nil
 	}
 	response, err := g.takeTurn(ctx, &run{visit: g.v, operate: operate})
-	return response, g.v.told(ctx, err)
+	return response, g.v.refuse(ctx, err)
 }
 
 // takeTurn waits until the session is finished, or until this request has the lease and
@@ -69,7 +69,7 @@ func (g *Grant) takeTurn(ctx context.Context, r *run) (json.RawMessage, error) {
 			if !errors.Is(err, errOvertaken) {
 				return response, err
 			}
-			r.giveUp(ctx)
+			r.leaveOvertaken(ctx)
 			if err := v.loadRecord(ctx); err != nil {
 				return nil, err
 			}

@@ -87,7 +87,7 @@ func report(ctx context.Context, log *slog.Logger, err error, attrs ...any) erro
 		return c
 	}
 	if open, ok := errors.AsType[*undecided](err); ok {
-		out := *open.told
+		out := *open.answer
 		if out.Cause != nil && !out.logged {
 			log.WarnContext(ctx, "uia: an operation is undecided", append(attrs, "error", out.Cause)...)
 			out.logged = true

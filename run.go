@@ -111,7 +111,7 @@ func (r *run) takeTx(ctx context.Context, holdings []holding) (json.RawMessage, 
 	switch {
 	case err == nil:
 		r.adopt(last.saved.Record, last.saved.data)
-		r.tellSpent(ctx, last.spent)
+		r.observeSpent(ctx, last.spent)
 		r.afterwards(ctx, last)
 		return last.response, nil
 	case last.overtaken:
@@ -215,8 +215,8 @@ func (r *run) commit(ctx context.Context, holdings []holding, userID string) (sp
 	return spent, nil
 }
 
-// tellSpent reports to the observer what a transaction has committed.
-func (r *run) tellSpent(ctx context.Context, spent []Event) {
+// observeSpent reports to the observer what a transaction has committed.
+func (r *run) observeSpent(ctx context.Context, spent []Event) {
 	for _, ev := range spent {
 		r.e.observe(ctx, ev)
 	}

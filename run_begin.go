@@ -24,7 +24,7 @@ func (r *run) begin(ctx context.Context, holdings []holding) error {
 		}
 		refusal, lost := errors.AsType[*Error](err)
 		if lost {
-			return r.lose(ctx, holdings[:i], holdings[i].index, refusal)
+			return r.uncompleteLost(ctx, holdings[:i], holdings[i].index, refusal)
 		}
 		// The pin may have happened although its answer was lost.
 		if r.doubt() {
@@ -60,16 +60,16 @@ func (r *run) pin(ctx context.Context, h *holding) error {
 	return h.Begin(ctx, h.TxClaim)
 }
 
-// lose takes back the completion of a stage that has lost its hold; index is its place in
+// uncompleteLost takes back the completion of a stage that has lost its hold; index is its place in
 // data.Completed. What this run has pinned already becomes held again.
-func (r *run) lose(ctx context.Context, pinned []holding, index int, refusal *Error) error {
+func (r *run) uncompleteLost(ctx context.Context, pinned []holding, index int, refusal *Error) error {
 	if changed, err := r.changed(ctx); err == nil && changed {
 		return errOvertaken
 	}
 	if r.mayBeOver() {
 		// Recover has decided that the earlier run did not take effect, and that no run
 		// under this key ever will.
-		return r.bury(ctx, errUnknownSession)
+		return r.endForGood(ctx, errUnknownSession)
 	}
 	stuck, overtaken := r.rollback(ctx, pinned)
 	if err := r.uncomplete(ctx, index, (stuck || overtaken) && !r.op.Tx); err != nil {

@@ -28,7 +28,7 @@ func (r *run) failed(ctx context.Context, holdings []holding, done performed, er
 	stuck, overtaken := r.rollback(ctx, holdings)
 	if overtaken {
 		if r.loadRecord(ctx) == nil && done.ending.wrote(r.rec) {
-			r.tellSpent(ctx, done.spent)
+			r.observeSpent(ctx, done.spent)
 			r.afterwards(ctx, done)
 		}
 		return nil, errOvertaken
@@ -70,10 +70,10 @@ func (r *run) reopen(ctx context.Context, doubt bool) {
 	}
 }
 
-// giveUp gives back the lease of an overtaken run. If another run has taken the lease
-// over, giveUp changes nothing. If Recover has overtaken the run, nobody runs the
+// leaveOvertaken gives back the lease of an overtaken run. If another run has taken the lease
+// over, leaveOvertaken changes nothing. If Recover has overtaken the run, nobody runs the
 // operation, and the next request need not wait until the lease ends.
-func (r *run) giveUp(ctx context.Context) {
+func (r *run) leaveOvertaken(ctx context.Context) {
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
 	r.owned = false
@@ -100,7 +100,7 @@ func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (j
 				r.e.log.ErrorContext(ctx, "uia: what a stage holds stays pinned until Recover", "session", r.s.Key, "stage", h.Type(), "error", err)
 			}
 		}
-		return nil, r.bury(ctx, refusal)
+		return nil, r.endForGood(ctx, refusal)
 	}
 	if _, err := r.commit(ctx, holdings, outcome.UserID); err != nil {
 		if errors.Is(err, ErrNotHeld) || errors.Is(err, ErrSpent) {
@@ -109,7 +109,7 @@ func (r *run) decide(ctx context.Context, holdings []holding, refusal *Error) (j
 		r.reopen(ctx, true)
 		return nil, err
 	}
-	return r.tell(ctx, outcome)
+	return r.finishWith(ctx, outcome)
 }
 
 // alreadyDone answers for a session whose uses are spent: by another run, whose
@@ -144,7 +144,7 @@ func (r *run) alreadyDone(ctx context.Context) (json.RawMessage, error) {
 			return r.again(running, outcome)
 		}
 	}
-	return r.tell(ctx, outcome)
+	return r.finishWith(ctx, outcome)
 }
 
 // again runs an operation that has taken effect and whose response was lost. It returns
@@ -168,14 +168,14 @@ func (r *run) again(ctx context.Context, outcome Outcome) (json.RawMessage, erro
 	ctx, cancel := cleanup(ctx)
 	defer cancel()
 	if refusedBy(err).refusal != nil {
-		return r.tell(ctx, outcome)
+		return r.finishWith(ctx, outcome)
 	}
 	r.reopen(ctx, true)
 	return nil, err
 }
 
-// tell finishes the session with the response that Resolve returned, if it did.
-func (r *run) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
+// finishWith finishes the session with the response that Resolve returned, if it did.
+func (r *run) finishWith(ctx context.Context, outcome Outcome) (json.RawMessage, error) {
 	var response json.RawMessage
 	if outcome.Body != nil {
 		var err error
@@ -193,8 +193,8 @@ func (r *run) tell(ctx context.Context, outcome Outcome) (json.RawMessage, error
 	return response, nil
 }
 
-// bury ends a session under whose key the operation can never succeed.
-func (r *run) bury(ctx context.Context, why error) error {
+// endForGood ends a session under whose key the operation can never succeed.
+func (r *run) endForGood(ctx context.Context, why error) error {
 	next, data := r.finished(nil)
 	data.Dead = true
 	if err := r.save(ctx, next, data); err != nil && !errors.Is(err, ErrConflict) {

@@ -180,15 +180,15 @@ func (t *TokenStage) Hold(ctx context.Context, c TxClaim) (json.RawMessage, erro
 	}
 	err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
 	if err != nil {
-		return nil, t.lost(err)
+		return nil, t.asRefusal(err)
 	}
 	r.Until = until.UnixMilli()
 	return json.Marshal(r)
 }
 
-// lost turns each reason of the store for which the session has no use into the one
+// asRefusal turns each reason of the store for which the session has no use into the one
 // answer of the stage. ErrSpent is not such a reason: it means that the account exists.
-func (t *TokenStage) lost(err error) error {
+func (t *TokenStage) asRefusal(err error) error {
 	for _, reason := range [...]error{ErrNotFound, ErrRevoked, ErrExpired, ErrExhausted, ErrNotHeld} {
 		if errors.Is(err, reason) {
 			return refuseToken(err)
@@ -203,7 +203,7 @@ func (t *TokenStage) Begin(ctx context.Context, c TxClaim) error {
 	if err != nil {
 		return err
 	}
-	return t.lost(t.Store.Pin(ctx, claim, c.Now))
+	return t.asRefusal(t.Store.Pin(ctx, claim, c.Now))
 }
 
 // Commit spends the use.

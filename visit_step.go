@@ -37,9 +37,9 @@ type pass struct {
 	response json.RawMessage // nil unless the session is finished
 }
 
-// told is report for the answer to this request. Any error other than a challenge is
+// refuse is report for the answer to this request. Any error other than a challenge is
 // marked so that it stops clients which would otherwise repeat the request; see stopping.
-func (v *visit) told(ctx context.Context, err error) error {
+func (v *visit) refuse(ctx context.Context, err error) error {
 	return stopping(v.report(ctx, err), v.auth.says)
 }
 

@@ -204,14 +204,14 @@ var plants = []plant{
 `},
 	{"stage_token.go", `	err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
 	if err != nil {
-		return nil, t.lost(err)
+		return nil, t.asRefusal(err)
 	}
 `, `	err = t.Store.Reserve(ctx, Hold{Token: r.Token, Session: c.Key, Until: until}, c.Now)
 	if err != nil && Planted("a lost Reserve is a refusal") {
 		return nil, refuseToken(err)
 	}
 	if err != nil {
-		return nil, t.lost(err)
+		return nil, t.asRefusal(err)
 	}
 `},
 	{"stage_token.go", `	if kept != nil {
