@@ -292,6 +292,7 @@ func TestReadme(t *testing.T) {
 		return "\nuntil curl -s -o /dev/null " + url + "/_matrix/client/versions; do sleep 0.1; done\n"
 	}
 	script = "set -e\n" + regexp.MustCompile(`(?m)^(\S+/homeserver .*&.*)$`).ReplaceAllString(script, "$1"+waitFor("http://"+upstream)) + waitFor("http://"+listen)
+	script = strings.Replace(script, "\n"+own+" &\n", "\n"+own+" & GATEWAY=$!\n", 1) + "kill -TERM $GATEWAY; wait $GATEWAY; echo \"the gateway has ended: $?\"\n"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
@@ -311,4 +312,6 @@ func TestReadme(t *testing.T) {
 	assert.Contains(t, string(out), "TOKEN")
 	assert.Contains(t, string(out), "http://"+listen+"/register?token=")
 	assert.NotContains(t, string(out), "level=ERROR")
+	assert.Contains(t, string(out), "msg=stopping")
+	assert.Contains(t, string(out), "the gateway has ended: 0")
 }

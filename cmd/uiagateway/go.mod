@@ -6,6 +6,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/matrix-org/gomatrixserverlib v0.0.0-20260506075950-c9c468727353
 	github.com/matrix-uia/uia v0.0.0-00010101000000-000000000000
+	github.com/matrix-uia/uia/internal/dbtest v0.0.0-00010101000000-000000000000
 	github.com/matrix-uia/uia/limit/redislimit v0.0.0-00010101000000-000000000000
 	github.com/matrix-uia/uia/uiaprometheus v0.0.0-00010101000000-000000000000
 	github.com/prometheus/client_golang v1.25.0
@@ -44,6 +45,7 @@ require (
 
 replace (
 	github.com/matrix-uia/uia => ../..
+	github.com/matrix-uia/uia/internal/dbtest => ../../internal/dbtest
 	github.com/matrix-uia/uia/limit/redislimit => ../../limit/redislimit
 	github.com/matrix-uia/uia/uiaprometheus => ../../uiaprometheus
 )

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/matrix-uia/uia/internal/dbtest"
+	"github.com/matrix-uia/uia/internal/testenv"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -171,11 +175,23 @@ func TestPortThatIsTaken(t *testing.T) {
 // Two gateways on one database share the tokens, and continue each other's sessions.
 func TestTwoGateways(t *testing.T) {
 	upstream, _ := homeserver(t)
-	first := configured(t, upstream)
-	c, _, err := load(first)
-	require.NoError(t, err)
-	a, b := start(t, first), start(t, configured(t, upstream, "database="+c.database))
-	params := dict{"username": "alice", "password": "wonderland", "auth": dict{"type": "m.login.registration_token", "token": a.newToken()}}
+	t.Run("SQLite", func(t *testing.T) { twoGateways(t, upstream, filepath.Join(t.TempDir(), "gateway.db")) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		server, err := dbtest.NewServer("fsync=off")
+		if errors.Is(err, dbtest.ErrNoPostgres) {
+			testenv.Need(t, err)
+		}
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, server.Close()) })
+		twoGateways(t, upstream, server.URL("postgres"))
+	})
+}
+
+func twoGateways(t *testing.T, upstream, database string) {
+	a := start(t, configured(t, upstream, "database="+database))
+	b := start(t, configured(t, upstream, "database="+database))
+	name := strings.ToLower(filepath.Base(t.Name()))
+	params := dict{"username": name, "password": "wonderland", "auth": dict{"type": "m.login.registration_token", "token": a.newToken()}}
 	leg := call(t, http.DefaultClient, "POST", a.url+"/_matrix/client/v3/register", "", params)
 	require.Equal(t, 401, leg.Status, leg.Body)
 	params["auth"] = dict{"type": "m.login.dummy", "session": leg.JSON["session"]}
@@ -183,4 +199,5 @@ func TestTwoGateways(t *testing.T) {
 	require.Equal(t, 200, done.Status, done.Body)
 	again := call(t, http.DefaultClient, "POST", a.url+"/_matrix/client/v3/register", "", params)
 	assert.Equal(t, done.Body, again.Body)
+	assert.Contains(t, call(t, http.DefaultClient, "GET", b.monitor+"/healthz", "", nil).Body, "ok")
 }

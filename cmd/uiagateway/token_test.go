@@ -68,6 +68,7 @@ func TestTokensThatCannotBe(t *testing.T) {
 	}{
 		{[]string{"create", "-token", "one"}, exitFailed, "there is a token one already"},
 		{[]string{"create", "-token", "a b"}, exitUsage, "token"},
+		{[]string{"create", "-token", ".."}, exitUsage, "path"},
 		{[]string{"create", "-uses", "-1"}, exitUsage, "negative"},
 		{[]string{"create", "-count", "0"}, exitUsage, "1 to 1000"},
 		{[]string{"create", "-count", "2", "-token", "two"}, exitUsage, "one token"},
