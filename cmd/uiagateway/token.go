@@ -112,6 +112,8 @@ func createFlags(flags *flag.FlagSet) func(context.Context, *tokens, []string) e
 			return errUsage{fmt.Errorf("-count is from 1 to 1000")}
 		case *value != "" && *count > 1:
 			return errUsage{errors.New("-token is one token, and -count asks for more")}
+		case *value == "." || *value == "..":
+			return errUsage{errors.New("-token is a path that browsers and proxies resolve: no tool could show the token")}
 		case *uses < 0:
 			return errUsage{errors.New("-uses is negative")}
 		}
