@@ -213,7 +213,8 @@ func (l *loading) set(s setting) {
 func (l *loading) secretOf(s setting, inline *yaml.Node) (value *yaml.Node, from string, ok bool) {
 	value, from, found := inline, s.key, 0
 	if inline != nil {
-		l.inline = true
+		// The name of a SQLite file is no secret; a PostgreSQL URL can have a password.
+		l.inline = l.inline || s.key != "database" || strings.Contains(inline.Value, "://")
 		found++
 	}
 	if n := l.values[s.key+"_file"]; n != nil {

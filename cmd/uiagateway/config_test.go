@@ -163,7 +163,10 @@ func TestSecretsFromElsewhere(t *testing.T) {
 	c, warnings, err := load(written(t, without+"registration_shared_secret_file: "+file+"\n", 0o644))
 	require.NoError(t, err)
 	assert.Equal(t, "from a file", c.sharedSecret)
-	assert.Len(t, warnings, 1, "the database's name is a secret too, because a PostgreSQL URL may have a password")
+	assert.Empty(t, warnings, "no secret is in it")
+	_, warnings, err = load(written(t, strings.Replace(without, "gateway.db", "postgres://uia:hunter2@localhost/uia", 1)+"registration_shared_secret_file: "+file+"\n", 0o644))
+	require.NoError(t, err)
+	assert.Len(t, warnings, 1, "the password of the database is")
 
 	require.NoError(t, os.Chmod(file, 0o644))
 	_, warnings, err = load(written(t, without+"registration_shared_secret_file: "+file+"\n", 0o600))
