@@ -15,7 +15,7 @@ const MaxGuesses = 50
 
 // Accounts is about how many accounts a run of all cases makes. Where the token is the
 // only stage it is half as many again.
-const Accounts = 40
+const Accounts = 50
 
 // budget is the failed guesses that a run may still make. A request that may turn
 // out to be one is charged before it is sent, so that the bound holds whatever
@@ -80,6 +80,8 @@ func guess(m *message) bool {
 		return true
 	case strings.Contains(m.path, "/fallback/web"):
 		return m.method == http.MethodPost
+	case strings.HasPrefix(m.path, signupPath):
+		return m.method == http.MethodGet
 	case strings.Contains(m.path, "/register"):
 		var body struct {
 			Auth struct {
@@ -90,6 +92,9 @@ func guess(m *message) bool {
 	}
 	return false
 }
+
+// signupPath is what the address of a page begins with on which an invite link ends.
+const signupPath = "/register?"
 
 // innocent are the error codes that say nothing against the token.
 var innocent = map[string]bool{
@@ -110,6 +115,8 @@ func failedGuess(m *message, a *answer) bool {
 		return object["valid"] != true && code != "M_MISSING_PARAM" && code != "M_UNRECOGNIZED"
 	case strings.Contains(m.path, "/fallback/web"):
 		return a.status != http.StatusOK || !strings.Contains(string(a.body), "authDone")
+	case strings.HasPrefix(m.path, signupPath): // where there is no page, nothing was guessed
+		return strings.HasPrefix(a.header.Get("Content-Type"), "text/html") && formOf(string(a.body), true) == nil
 	}
 	code, _ := object["errcode"].(string)
 	completed, _ := object["completed"].([]any)

@@ -80,6 +80,7 @@ type file struct {
 // is as expected.
 type probe struct {
 	Says     string                 `json:"says"`
+	Tokens   map[string]tokenDecl   `json:"tokens"`
 	Accounts map[string]accountDecl `json:"accounts"`
 	Steps    []step                 `json:"steps"`
 }
@@ -132,6 +133,7 @@ type step struct {
 	Base64  string            `json:"base64"`
 	Form    map[string]string `json:"form"`
 	Fill    string            `json:"fill"`
+	Secret  string            `json:"secret"`
 	Until   *until            `json:"until"`
 	Expect  *expect           `json:"expect"`
 	Given   string            `json:"given"`
@@ -160,12 +162,12 @@ type race struct {
 var features = []string{
 	"register", "account", "token", "T", "TD", "validity", "available", "fallback", "whoami", "login", "versions", "devices",
 	"admin", "server_version", "closed",
-	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "token-stage", "patience",
+	"guests", "refresh", "appservice", "terms", "email", "cross-signing", "device-names", "session", "token-stage", "patience", "signup",
 }
 
 // Areas returns the areas in the order in which they are run.
 func Areas() []string {
-	return []string{"offers", "uia", "token", "validity", "register", "kinds", "available", "fallback", "devices", "admin", "races", "input", "closed", "limits"}
+	return []string{"offers", "uia", "token", "validity", "register", "kinds", "available", "fallback", "signup", "devices", "admin", "races", "input", "closed", "limits"}
 }
 
 var load = sync.OnceValues(func() (*suite, error) { return parse(data) })

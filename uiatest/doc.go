@@ -57,12 +57,13 @@
 //
 // An endpoint that is not there at all fails one case, of the area "offers", and what
 // needs it does not apply. Whether there are guests, refresh tokens, terms, mails, keys
-// for cross-signing and names of devices the homeserver is asked by a probe
+// for cross-signing, names of devices and a page on which an invite link ends (at
+// /register?token=...) the homeserver is asked by a probe
 // (cases/features.json), and that there are none is no failure.
 //
 // # What a run does to the homeserver
 //
-// It registers some forty accounts named uiatest-..., and deletes the tokens it has made
+// It registers some fifty accounts named uiatest-..., and deletes the tokens it has made
 // through the administration, not the accounts. Where there are guests it makes some, and
 // where there is a stage for addresses it asks for mails to a few below uiatest.invalid.
 // The cases make at most [MaxGuesses] failed guesses at tokens in all, and those of the

@@ -15,30 +15,35 @@ var (
 	attribute = regexp.MustCompile(`(?s)([a-zA-Z][-a-zA-Z0-9]*)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?`)
 )
 
-// submit makes the request that sends the form of the last page, with text in the field
+// submit makes the request that sends a form of the last page, with text in the field
 // that a person types into, and with the values of hidden fields and of the first button.
-func (s *scope) submit(fill string) (*message, error) {
+// That is the first form. If there is a secret, it is the first form that asks for a
+// password, and the secret is in each field for one.
+func (s *scope) submit(fill, secret string) (*message, error) {
 	text, err := s.text(fill)
 	if err != nil {
+		return nil, err
+	}
+	if secret, err = s.text(secret); err != nil {
 		return nil, err
 	}
 	if s.page == nil {
 		return nil, problems("there was no page with a form")
 	}
-	form := tagForm.FindStringSubmatch(string(s.page.body))
+	form := formOf(string(s.page.body), secret != "")
 	if form == nil {
 		if tagScript.Match(s.page.body) {
 			return nil, notApplicable("the page has no form, but a script: only a browser can fill it in")
 		}
 		return nil, problems("the page has no form")
 	}
-	values, typed := filled(form[2], text)
+	values, typed := filled(form[2], text, secret)
 	if !typed {
-		return nil, problems("the page's form has no field to type a token into")
+		return nil, problems("the page's form has no field to type into")
 	}
 	attrs := attributes(form[1])
 	if !strings.EqualFold(attrs["method"], "post") {
-		return nil, problems("the page's form is not sent with POST: the token would be part of an address")
+		return nil, problems("the page's form is not sent with POST: what is typed would be part of an address")
 	}
 	path, err := target(s.page.path, attrs["action"])
 	if err != nil {
@@ -48,9 +53,31 @@ func (s *scope) submit(fill string) (*message, error) {
 		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}, nil
 }
 
+// formOf returns the attributes and the content of a form on a page, after the form as a
+// whole: the first one, or the first that asks for a password; nil if there is none.
+func formOf(page string, password bool) []string {
+	for _, form := range tagForm.FindAllStringSubmatch(page, -1) {
+		if !password || asksPassword(form[2]) {
+			return form
+		}
+	}
+	return nil
+}
+
+// asksPassword reports whether a form with these fields asks for a password.
+func asksPassword(fields string) bool {
+	for _, tag := range tagField.FindAllStringSubmatch(fields, -1) {
+		if strings.EqualFold(attributes(tag[2])["type"], "password") {
+			return true
+		}
+	}
+	return false
+}
+
 // filled returns what a form with these fields sends, with text in the field that a
-// person types into; false if there is no such field.
-func filled(fields, text string) (values url.Values, typed bool) {
+// person types into, and with the secret, unless it is empty, in those for a password;
+// false if there is no field for the text.
+func filled(fields, text, secret string) (values url.Values, typed bool) {
 	values = make(url.Values)
 	button := false
 	for _, tag := range tagField.FindAllStringSubmatch(fields, -1) {
@@ -68,6 +95,8 @@ func filled(fields, text string) (values url.Values, typed bool) {
 			button = true
 		case kind == "hidden":
 			values.Add(name, field["value"])
+		case kind == "password" && secret != "":
+			values.Add(name, secret)
 		case kind == "" || kind == "text" || kind == "password" || kind == "search":
 			if !typed {
 				values.Set(name, text)

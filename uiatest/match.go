@@ -47,6 +47,8 @@ type bodyExpect struct {
 	Lacks    []string `json:"lacks"`
 	Calls    []string `json:"calls"`
 	Uncalled []string `json:"uncalled"`
+	// Password says whether a form asks for a password; nil if that does not matter.
+	Password *bool `json:"password"`
 }
 
 // allows reports whether an answer with this status may be as expected.
@@ -92,6 +94,13 @@ func (e *bodyExpect) problems(body string) (out []string) {
 	for _, no := range e.Lacks {
 		if strings.Contains(body, no) {
 			out = append(out, fmt.Sprintf("the body contains %q", no))
+		}
+	}
+	if e.Password != nil && *e.Password != (formOf(body, true) != nil) {
+		if *e.Password {
+			out = append(out, "the page has no form that asks for a password")
+		} else {
+			out = append(out, "the page has a form that asks for a password")
 		}
 	}
 	for _, name := range e.Calls {

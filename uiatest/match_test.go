@@ -101,7 +101,7 @@ func TestForm(t *testing.T) {
 	s := newScope(nil)
 	s.page = &answer{path: "/a/b?session=1", body: []byte(`<p><input name=outside><FORM method='POST'
 		action="c?x=1&amp;y=2"><input type=hidden name="h" value="&lt;1"><input type="email" name="mail"><input name="token" value="old"><input name="second"><button name=go value=1>Go</button><button name=no value=2></button></form>`)}
-	m, err := s.submit("a b")
+	m, err := s.submit("a b", "")
 	require.NoError(t, err)
 	require.Equal(t, "POST /a/c?x=1&y=2", m.method+" "+m.path)
 	require.Equal(t, "go=1&h=%3C1&token=a+b", string(m.body))
@@ -111,7 +111,48 @@ func TestForm(t *testing.T) {
 		`<form method="post" action="//elsewhere.example.org/"><input name="token"></form>`, `<form method="post" action=":"><input name="token"></form>`,
 	} {
 		s.page = &answer{path: "/a", body: []byte(wrong)}
-		_, err := s.submit("x")
+		_, err := s.submit("x", "")
 		require.Error(t, err, wrong)
 	}
+}
+
+// With a secret it is the form that asks for a password, wherever on the page that is.
+func TestFormWithPassword(t *testing.T) {
+	const page = `<form action="/lang"><select name="lang"></select><button>Go</button></form><form method="post">
+		<input name="name" type="text"><input type="PASSWORD" name="p"><input type=password name="again"><input type="hidden" name="h" value="1"></form>`
+	s := newScope(nil)
+	s.page = &answer{path: "/register?token=x", body: []byte(page)}
+	m, err := s.submit("alice", "a secret")
+	require.NoError(t, err)
+	require.Equal(t, "POST /register?token=x", m.method+" "+m.path)
+	require.Equal(t, "again=a+secret&h=1&name=alice&p=a+secret", string(m.body))
+	s.page.body = []byte(`<form method="post"><input name="token"></form>`)
+	_, err = s.submit("alice", "a secret")
+	require.Error(t, err, "no form asks for a password")
+}
+
+func TestExpectPassword(t *testing.T) {
+	for page, asks := range map[string]bool{
+		`<form><input name="n"><input TYPE='password' name=p></form>`: true,
+		`<form><input name="password"></form>`:                        false,
+		`<p>type="password"</p>`:                                      false,
+	} {
+		for _, want := range []bool{true, false} {
+			e := expect{Body: bodyExpect{Password: &want}}
+			require.Equal(t, want == asks, len(e.problems(&answer{body: []byte(page)})) == 0, page)
+		}
+	}
+}
+
+// A page that refuses an invitation has counted a wrong guess, one that is not there none.
+func TestGuessAtSignup(t *testing.T) {
+	m := &message{method: "GET", path: "/register?token=x"}
+	require.True(t, guess(m))
+	require.False(t, guess(&message{method: "POST", path: "/register?token=x"}))
+	html := http.Header{"Content-Type": {"text/html; charset=utf-8"}}
+	asks := []byte(`<form><input name="n"><input type="password" name="p"></form>`)
+	require.True(t, failedGuess(m, &answer{status: 404, header: html, body: []byte("<p>This invitation is not known.</p>")}))
+	require.False(t, failedGuess(m, &answer{status: 200, header: html, body: asks}))
+	require.False(t, failedGuess(m, &answer{status: 404, header: http.Header{"Content-Type": {"application/json"}}, body: []byte(`{}`)}))
+	require.False(t, failedGuess(m, &answer{status: 429, header: html}))
 }

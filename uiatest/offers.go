@@ -80,7 +80,7 @@ func (r *runner) find(ctx context.Context, feature string, a *asking) {
 	if !ok {
 		return
 	}
-	c := Case{accounts: probe.Accounts, steps: probe.Steps}
+	c := Case{tokens: probe.Tokens, accounts: probe.Accounts, steps: probe.Steps}
 	if a.why = r.cannotMake(&c); a.why != "" {
 		return
 	}

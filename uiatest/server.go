@@ -51,8 +51,9 @@ type Server struct {
 	// Lacks lists what the homeserver does not offer, of "validity",
 	// "available", "fallback", "whoami", "login", "versions",
 	// "devices" (deleting one, which takes the user's password), "server_version",
-	// "guests", "refresh", "terms", "email", "cross-signing" and "device-names". The
-	// homeserver is asked for these last six: they need not be listed.
+	// "guests", "refresh", "terms", "email", "cross-signing", "device-names" and
+	// "signup" (the page at /register?token=... on which an invite link ends). The
+	// homeserver is asked for these last seven: they need not be listed.
 	Lacks []string
 }
 

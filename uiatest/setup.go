@@ -134,6 +134,7 @@ func TokensFor(cases []Case) int {
 		for _, need := range c.Needs {
 			if !asked[need] {
 				asked[need] = true
+				take += len(s.probes[need].Tokens)
 				borrow(s.probes[need].Accounts)
 			}
 		}

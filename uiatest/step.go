@@ -138,7 +138,7 @@ func (s *scope) expect(e *expect) (out expect, err error) {
 		}
 		out.Any = append(out.Any, worked)
 	}
-	out.Body.Calls, out.Body.Uncalled = e.Body.Calls, e.Body.Uncalled
+	out.Body.Calls, out.Body.Uncalled, out.Body.Password = e.Body.Calls, e.Body.Uncalled, e.Body.Password
 	for list, into := range map[*[]string]*[]string{&e.Body.Contains: &out.Body.Contains, &e.Body.Lacks: &out.Body.Lacks} {
 		for _, text := range *list {
 			worked, err := s.text(text)
@@ -167,7 +167,7 @@ func (s *scope) save(names map[string]string, a *answer) error {
 func (s *scope) message(st *step) (*message, error) {
 	request := st.Request
 	if st.Fill != "" {
-		return s.submit(st.Fill)
+		return s.submit(st.Fill, st.Secret)
 	}
 	m := &message{header: make(http.Header)}
 	line, err := s.text(request)

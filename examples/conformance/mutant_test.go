@@ -38,7 +38,7 @@ type mutant struct {
 
 // mutants are the broken homeservers.
 var mutants = slices.Concat(challengeMutants, sessionMutants, protocolMutants, stageMutants, finishedMutants, tokenMutants, raceMutants,
-	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, deviceMutants, keyMutants, adminMutants,
+	validityMutants, registrationMutants, availableMutants, answerMutants, kindMutants, inputMutants, fallbackMutants, signupMutants, deviceMutants, keyMutants, adminMutants,
 	closedMutants, limitMutants, offersMutants)
 
 // backend is what a mutant has at hand.
@@ -97,7 +97,7 @@ func (x *exchange) send(body any) {
 func (x *exchange) path() string { return x.r.URL.Path }
 
 func (x *exchange) register() bool {
-	return x.r.Method == http.MethodPost && strings.HasSuffix(x.path(), "/register") && !strings.Contains(x.path(), "_synapse")
+	return x.r.Method == http.MethodPost && strings.HasSuffix(x.path(), "/register") && !x.signup() && !strings.Contains(x.path(), "_synapse")
 }
 
 func (x *exchange) validity() bool { return strings.HasSuffix(x.path(), "/validity") }
