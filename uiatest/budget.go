@@ -14,8 +14,9 @@ import (
 const MaxGuesses = 50
 
 // Accounts is about how many accounts a run of all cases makes. Where the token is the
-// only stage it is half as many again.
-const Accounts = 50
+// only stage it is half as many again, and where there is a page on which an invite link
+// ends ten more.
+const Accounts = 40
 
 // budget is the failed guesses that a run may still make. A request that may turn
 // out to be one is charged before it is sent, so that the bound holds whatever

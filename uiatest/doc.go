@@ -63,7 +63,7 @@
 //
 // # What a run does to the homeserver
 //
-// It registers some fifty accounts named uiatest-..., and deletes the tokens it has made
+// It registers some forty accounts named uiatest-..., and deletes the tokens it has made
 // through the administration, not the accounts. Where there are guests it makes some, and
 // where there is a stage for addresses it asks for mails to a few below uiatest.invalid.
 // The cases make at most [MaxGuesses] failed guesses at tokens in all, and those of the

@@ -5,7 +5,7 @@
 //	uiacheck -url http://127.0.0.1:8008 -admin-token syt_...
 //	uiacheck -url http://127.0.0.1:8008 -tokens first,second,third
 //
-// The homeserver may be written in any language. It gets some fifty accounts
+// The homeserver may be written in any language. It gets some forty accounts
 // named uiatest-..., so measure one that is there for tests. Package uiatest
 // describes what is measured, and what the levels must, should and client mean.
 //
