@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -207,12 +208,13 @@ func (c conn) revoke(ctx context.Context, creator string, values []string) (revo
 // every account of the inviter, and sort then. The range has two ends for the same reason
 // as in tokenCounts: otherwise PostgreSQL reads all accounts of the inviter and sorts them,
 // instead of following the index. For each it says to which use the account
-// belongs, and whether the account invites. The condition on user_id is that of the indexes.
+// belongs, and whether the account invites. The conditions on
+// user_id and invited_by are those of the indexes.
 const listInvited = `SELECT ` + useFields + `,
 		(SELECT o.session || '/' || o.token FROM uia_uses o WHERE o.user_id = u.user_id AND o.user_id <> ''
 			ORDER BY o.changed DESC, o.session DESC, o.token DESC LIMIT 1),
-		(SELECT count(*) FROM (SELECT 1 FROM uia_uses c WHERE c.invited_by = u.user_id AND c.user_id <> '' LIMIT 1) one)
-	FROM (SELECT * FROM uia_uses i WHERE i.invited_by = $1 AND i.user_id <> ''
+		(SELECT count(*) FROM (SELECT 1 FROM uia_uses c WHERE c.invited_by = u.user_id AND c.user_id <> '' AND c.invited_by <> '' LIMIT 1) one)
+	FROM (SELECT * FROM uia_uses i WHERE i.invited_by = $1 AND i.user_id <> '' AND i.invited_by <> ''
 			AND i.made BETWEEN -9223372036854775807 AND $2 AND (i.made, i.session) < ($2, $3)
 		ORDER BY i.made DESC, i.session DESC LIMIT $4) u
 	ORDER BY u.made DESC, u.session DESC`
@@ -236,10 +238,14 @@ func (s *Store) ListInvited(ctx context.Context, q uia.InvitedQuery) (page uia.I
 	if !storable(q.InvitedBy) {
 		return page, nil
 	}
+	query := listInvited
+	if q.InvitedBy == "" { // the accounts of tokens without a creator, for which no index is kept
+		query = strings.Replace(query, " AND i.invited_by <> ''", "", 1)
+	}
 	err = s.read(ctx, func(c conn) error {
 		page = uia.InvitedPage{}
 		examined, last := 0, uia.UseCursor{}
-		return c.each(ctx, listInvited, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
+		return c.each(ctx, query, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
 			var belongs string
 			var invites int
 			u, err := scanUse(row, &belongs, &invites)
