@@ -18,6 +18,7 @@ import (
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/fallback"
 	"github.com/matrix-uia/uia/gateway"
+	"github.com/matrix-uia/uia/internal/testenv"
 	"github.com/matrix-uia/uia/memstore"
 	"github.com/matrix-uia/uia/register"
 )
@@ -29,7 +30,7 @@ type front struct {
 	store    *memstore.Store
 	client   *gateway.Client
 	accounts *gateway.Accounts
-	log      *lockedBuffer
+	log      *testenv.Log
 }
 
 // frontOptions are what a test changes.
@@ -44,7 +45,7 @@ type frontOptions struct {
 // newFront starts a gateway in front of an upstream.
 func newFront(t testing.TB, upstream string, o frontOptions) *front {
 	t.Helper()
-	f := &front{t: t, store: memstore.New(nil), client: &gateway.Client{URL: upstream}, log: &lockedBuffer{}}
+	f := &front{t: t, store: memstore.New(nil), client: &gateway.Client{URL: upstream}, log: &testenv.Log{}}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log, t.Output()), nil))
 	secrets := uia.FixedSecrets([]byte(strings.Repeat("s", 32)))
 	if o.way == (way{}) {

@@ -16,25 +16,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/matrix-uia/uia/internal/testenv"
 )
-
-// lockedBuffer is written and read at the same time.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // eventually waits for something that another process or goroutine does.
 func eventually(t testing.TB, what string, is func() bool) {
@@ -161,7 +145,7 @@ type running struct {
 	t            testing.TB
 	file         string
 	url, monitor string
-	log          *lockedBuffer
+	log          *testenv.Log
 	stop         func() int // tells it to stop, waits, and returns its exit status
 }
 
@@ -170,7 +154,7 @@ func start(t testing.TB, file string) *running {
 	t.Helper()
 	c, _, err := load(file)
 	require.NoError(t, err)
-	g := &running{t: t, file: file, url: "http://" + c.listen, monitor: "http://" + c.monitor, log: &lockedBuffer{}}
+	g := &running{t: t, file: file, url: "http://" + c.listen, monitor: "http://" + c.monitor, log: &testenv.Log{}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, []string{"-config", file}, io.Discard, g.log) }()

@@ -1,7 +1,6 @@
 package clients
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/matrix-uia/uia"
 	"github.com/matrix-uia/uia/examples/homeserver/hs"
+	"github.com/matrix-uia/uia/internal/testenv"
 )
 
 const regtoks = "/_synapse/admin/v1/registration_tokens"
@@ -116,28 +116,10 @@ func TestAdminSuperset(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a log that is written by many.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestNoTokenLeaks looks for whole tokens wherever nobody asked for them: in the
 // log, the audit log, the metrics and every error.
 func TestNoTokenLeaks(t *testing.T) {
-	var log, audit lockedBuffer
+	var log, audit testenv.Log
 	h, access := newAdministered(t, func(o *hs.Options) {
 		o.Flows = []uia.Flow{flowTD}
 		o.Failures = 20
