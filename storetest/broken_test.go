@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/kitrun"
 )
 
 // broken is a model of which some methods have been replaced.
@@ -188,50 +189,15 @@ func (b *broken) InviteOf(ctx context.Context, userID string) (uia.Use, error) {
 	return b.inviteOf(b.ctx(ctx, "InviteOf"), userID)
 }
 
-// recorder is the tb of a case that is meant to fail.
-type recorder struct {
-	mu  sync.Mutex
-	why string
-}
-
-func (*recorder) Helper() {}
-func (r *recorder) Errorf(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.why == "" {
-		r.why = fmt.Sprintf(format, args...)
-	}
-}
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
 // fails runs a case on a store and returns why it fails, or "".
 func fails(ctx context.Context, c promise, b *broken) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	r := new(recorder)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				r.Errorf("panic: %v", p)
-			}
-		}()
-		k := &kit{tb: r, Store: b, ctx: ctx}
+	return kitrun.Fails(ctx, func(t kitrun.TB) {
+		k := &kit{TB: t, Store: b, ctx: ctx}
 		k.reopen = func() { b.restarted() }
 		c.test(k)
-	}()
-	select {
-	case <-done:
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.why
-	case <-ctx.Done():
-		return "it hangs"
-	}
+	})
 }
 
 // TestEveryCaseCatchesABrokenStore runs every case on every broken store, and on
@@ -309,7 +275,7 @@ func TestEveryCaseCatchesABrokenStore(t *testing.T) {
 // TestWalkMeetsEverything keeps the random walk from becoming one in which
 // nearly everything is refused.
 func TestWalkMeetsEverything(t *testing.T) {
-	w := walker{k: &kit{tb: t, Store: newModel(), ctx: t.Context()}, model: newModel(), rnd: rand.New(rand.NewPCG(1, 2))}
+	w := walker{k: &kit{TB: t, Store: newModel(), ctx: t.Context()}, model: newModel(), rnd: rand.New(rand.NewPCG(1, 2))}
 	for range walkSteps {
 		w.step()
 	}

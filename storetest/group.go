@@ -16,7 +16,7 @@ var groupCases = []promise{{
 		k.limited("t", 1)
 		k.limited("u", 1)
 		err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
-			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
+			in := &kit{TB: k.TB, Store: k.Store, ctx: ctx}
 			in.held("t", "a")
 			in.counts("t", 0, 1, 0) // it reads its own writes
 			in.save(uia.Record{Key: "k", State: uia.Open, Expires: at(hour)}, 0)
@@ -46,7 +46,7 @@ var groupCases = []promise{{
 		failure := errors.New("the failure of the group")
 		k.limited("probe", 9)
 		err := k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
-			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
+			in := &kit{TB: k.TB, Store: k.Store, ctx: ctx}
 			in.held("probe", "a", "b") // one may wait for what comes next
 			return failure
 		})
@@ -56,7 +56,7 @@ var groupCases = []promise{{
 		}
 		before := k.snapshot()
 		err = k.Store.(uia.Grouper).Group(k.ctx, func(ctx context.Context) error {
-			in := &kit{tb: k.tb, Store: k.Store, ctx: ctx}
+			in := &kit{TB: k.TB, Store: k.Store, ctx: ctx}
 			in.held("t", "b")
 			in.pin("t", "a", 1, 0).ok()
 			in.release("t", "h", 0).ok()

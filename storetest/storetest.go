@@ -34,6 +34,7 @@ import (
 	"testing"
 
 	"github.com/matrix-uia/uia"
+	"github.com/matrix-uia/uia/internal/kitrun"
 )
 
 // Options are the options of [TestStoreWith].
@@ -65,14 +66,9 @@ func TestStoreWith(t *testing.T, open func(*testing.T) uia.Store, opts *Options)
 		if c.needs&^has != 0 {
 			continue
 		}
-		t.Run(c.name, func(t *testing.T) {
-			k := &kit{tb: t, Store: open(t), ctx: t.Context()}
+		kitrun.Run(t, c.name, c.says, func(t *testing.T) {
+			k := &kit{TB: t, Store: open(t), ctx: t.Context()}
 			k.reopen = func() { k.Store = o.Reopen(t, k.Store) }
-			defer func() {
-				if t.Failed() {
-					t.Logf("the contract says: %s", c.says)
-				}
-			}()
 			c.test(k)
 		})
 	}
@@ -116,17 +112,9 @@ func cases() []promise {
 		displaceCases, claimCases, useCases, sessionCases, walkCases, stormCases, durableCases, groupCases, txCases, inviteCases)
 }
 
-// tb is the part of testing.TB that a case needs, so that the kit's own tests
-// can run cases that are meant to fail.
-type tb interface {
-	Helper()
-	Errorf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
-
 // kit is what a case works with: an empty store and helpers that fail the test.
 type kit struct {
-	tb
+	kitrun.TB
 	uia.Store
 	ctx    context.Context
 	reopen func() // only for cases that need aRestart

@@ -261,7 +261,7 @@ var txCases = []promise{{
 // inTx runs fn in a transaction, with a kit that is in it.
 func (k *kit) inTx(fn func(k *kit) error) outcome {
 	err := k.Store.(uia.TxStore).InTx(k.ctx, func(ctx context.Context) error {
-		return fn(&kit{tb: k.tb, Store: k.Store, ctx: ctx})
+		return fn(&kit{TB: k.TB, Store: k.Store, ctx: ctx})
 	})
 	return k.outcome(err, "InTx")
 }

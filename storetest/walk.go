@@ -21,7 +21,7 @@ var walkCases = []promise{{
 		for range walkSteps {
 			w.step()
 		}
-		k.same("the store at the end", k.snapshot(), (&kit{tb: k.tb, Store: w.model, ctx: k.ctx}).snapshot())
+		k.same("the store at the end", k.snapshot(), (&kit{TB: k.TB, Store: w.model, ctx: k.ctx}).snapshot())
 	},
 }}
 

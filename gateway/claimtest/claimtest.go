@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/matrix-uia/uia/gateway"
+	"github.com/matrix-uia/uia/internal/kitrun"
 )
 
 // Options are the options of [Test].
@@ -38,14 +39,9 @@ func Test(t *testing.T, open func(*testing.T) gateway.ClaimStore, opts *Options)
 		if c.restarts && o.Reopen == nil {
 			continue
 		}
-		t.Run(c.name, func(t *testing.T) {
-			k := &kit{tb: t, ClaimStore: open(t), ctx: t.Context()}
+		kitrun.Run(t, c.name, c.says, func(t *testing.T) {
+			k := &kit{TB: t, ClaimStore: open(t), ctx: t.Context()}
 			k.reopen = func() { k.ClaimStore = o.Reopen(t, k.ClaimStore) }
-			defer func() {
-				if t.Failed() {
-					t.Logf("the contract says: %s", c.says)
-				}
-			}()
 			c.test(k)
 		})
 	}
@@ -63,17 +59,9 @@ func cases() []promise {
 	return slices.Concat(reserveCases, saveCases, otherCases, raceCases)
 }
 
-// tb is the part of testing.TB that a case needs, so that the kit's own tests can run
-// cases that are meant to fail.
-type tb interface {
-	Helper()
-	Errorf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
-
 // kit is what a case works with: an empty store and helpers that fail the test.
 type kit struct {
-	tb
+	kitrun.TB
 	gateway.ClaimStore
 	ctx    context.Context
 	reopen func() // only for cases that restart

@@ -2,7 +2,6 @@ package claimtest
 
 import (
 	"context"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/matrix-uia/uia/gateway"
+	"github.com/matrix-uia/uia/internal/kitrun"
 )
 
 // broken is a store that breaks a promise.
@@ -448,46 +448,17 @@ func deletes(name string, f func(old gateway.Claim, c *gateway.Claim)) mutant {
 	}}
 }
 
-// recorder is the tb of a case that is meant to fail.
-type recorder struct {
-	mu  sync.Mutex
-	why string
-}
-
-func (*recorder) Helper() {}
-func (r *recorder) Errorf(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.why == "" {
-		r.why = fmt.Sprintf(format, args...)
-	}
-}
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
 // fails runs a case, and returns why it fails, or "".
 func fails(ctx context.Context, c promise, b *broken) string {
-	r := new(recorder)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				r.Errorf("panic: %v", p)
-			}
-		}()
-		k := &kit{tb: r, ClaimStore: b, ctx: ctx}
+	return kitrun.Fails(ctx, func(t kitrun.TB) {
+		k := &kit{TB: t, ClaimStore: b, ctx: ctx}
 		k.reopen = func() {
 			if b.forgets {
 				k.ClaimStore = &gateway.MemoryClaims{}
 			}
 		}
 		c.test(k)
-	}()
-	<-done
-	return r.why
+	})
 }
 
 // TestEveryCaseCatchesABrokenStore runs every case on every broken store, and on one

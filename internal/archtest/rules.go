@@ -25,6 +25,7 @@ var imports = map[string][]string{
 	"internal/flow":      {},
 	"internal/forwarded": {},
 	"internal/keyring":   {},
+	"internal/kitrun":    {},
 	"internal/mistake":   {},
 	"internal/observe":   {},
 	"internal/panics":    {},
@@ -59,9 +60,9 @@ var imports = map[string][]string{
 	"restauth/sqlaccounts": {"restauth", "sqlstore"},
 
 	// Kits and commands.
-	"storetest":            {"."},
-	"gateway/claimtest":    {"gateway"},
-	"restauth/accounttest": {"restauth"},
+	"storetest":            {".", "internal/kitrun"},
+	"gateway/claimtest":    {"gateway", "internal/kitrun"},
+	"restauth/accounttest": {"restauth", "internal/kitrun"},
 	"uiatest":              {}, // a homeserver may be in any language
 	"cmd/uiacheck":         {"uiatest"},
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/matrix-uia/uia/internal/kitrun"
 	"github.com/matrix-uia/uia/restauth"
 )
 
@@ -39,14 +40,9 @@ func Test(t *testing.T, open func(*testing.T) restauth.AccountStore, opts *Optio
 		if c.restarts && o.Reopen == nil {
 			continue
 		}
-		t.Run(c.name, func(t *testing.T) {
-			k := &kit{tb: t, AccountStore: open(t), ctx: t.Context()}
+		kitrun.Run(t, c.name, c.says, func(t *testing.T) {
+			k := &kit{TB: t, AccountStore: open(t), ctx: t.Context()}
 			k.reopen = func() { k.AccountStore = o.Reopen(t, k.AccountStore) }
-			defer func() {
-				if t.Failed() {
-					t.Logf("the contract says: %s", c.says)
-				}
-			}()
 			c.test(k)
 		})
 	}
@@ -60,17 +56,9 @@ type promise struct {
 	test     func(k *kit)
 }
 
-// tb is the part of testing.TB that a case needs, so that the kit's own tests can run
-// cases that are meant to fail.
-type tb interface {
-	Helper()
-	Errorf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
-
 // kit is what a case works with: an empty store and helpers that fail the test.
 type kit struct {
-	tb
+	kitrun.TB
 	restauth.AccountStore
 	ctx    context.Context
 	reopen func() // only for cases that restart

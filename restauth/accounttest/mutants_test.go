@@ -3,13 +3,13 @@ package accounttest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/matrix-uia/uia/internal/kitrun"
 	"github.com/matrix-uia/uia/restauth"
 )
 
@@ -186,34 +186,17 @@ var mutants = []struct {
 	}},
 }
 
-// failures records that a case has failed.
-type failures struct{ text string }
-
-func (*failures) Helper() {}
-func (f *failures) Errorf(format string, args ...any) {
-	f.text += fmt.Sprintf(format, args...) + "\n"
-}
-func (f *failures) Fatalf(format string, args ...any) {
-	f.Errorf(format, args...)
-	runtime.Goexit()
-}
-
 // caught runs the case on the store, and returns what it says against it.
 func caught(ctx context.Context, c promise, b *broken) string {
-	f := &failures{}
-	k := &kit{tb: f, AccountStore: b, ctx: ctx}
-	k.reopen = func() {
-		if b.forgets {
-			k.AccountStore = &restauth.MemoryAccounts{}
+	return kitrun.Fails(ctx, func(t kitrun.TB) {
+		k := &kit{TB: t, AccountStore: b, ctx: ctx}
+		k.reopen = func() {
+			if b.forgets {
+				k.AccountStore = &restauth.MemoryAccounts{}
+			}
 		}
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
 		c.test(k)
-	}()
-	<-done
-	return f.text
+	})
 }
 
 func TestEachMutantIsCaught(t *testing.T) {
