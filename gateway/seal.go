@@ -2,9 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
@@ -23,52 +20,33 @@ type kept struct {
 }
 
 // sealer seals what claims keep.
-type sealer struct {
-	ring *keyring.Ring[cipher.AEAD]
-}
+type sealer struct{ keyring.Box }
 
 func newSealer(secrets uia.Secrets) sealer {
-	return sealer{keyring.New(keyring.Source(secrets), func(secret []byte) (cipher.AEAD, error) {
-		key, err := hkdf.Key(sha256.New, secret, nil, "github.com/matrix-uia/uia/gateway claims", 32)
-		if err != nil {
-			return nil, err
-		}
-		block, err := aes.NewCipher(key)
-		if err != nil {
-			return nil, err
-		}
-		return cipher.NewGCMWithRandomNonce(block)
-	})}
+	return sealer{keyring.NewBox(keyring.Source(secrets), "gateway claims")}
 }
 
 // seal binds the kept data to its claim, so that it does not open in another one.
 func (s sealer) seal(ctx context.Context, now time.Time, key string, content kept) ([]byte, error) {
-	keys, err := s.ring.Keys(ctx, now)
-	if err != nil {
-		return nil, err
-	}
 	text, err := json.Marshal(content)
 	if err != nil {
 		return nil, err
 	}
-	return keys[0].Seal(nil, nil, text, []byte(key)), nil
+	return s.Seal(ctx, now, text, []byte(key))
 }
 
 // errSealed says that what is sealed cannot be opened.
 var errSealed = errors.New("gateway: what the claim keeps cannot be opened: its secret is gone")
 
-func (s sealer) open(ctx context.Context, now time.Time, c Claim) (kept, error) {
-	var content kept
-	keys, err := s.ring.Keys(ctx, now)
-	if err != nil {
+func (s sealer) open(ctx context.Context, now time.Time, c Claim) (content kept, err error) {
+	text, ok, err := s.Open(ctx, now, c.Sealed, []byte(c.Key))
+	switch {
+	case err != nil:
 		return content, err
+	case !ok:
+		return content, errSealed
 	}
-	for _, key := range keys {
-		if text, err := key.Open(nil, nil, c.Sealed, []byte(c.Key)); err == nil {
-			return content, json.Unmarshal(text, &content)
-		}
-	}
-	return content, errSealed
+	return content, json.Unmarshal(text, &content)
 }
 
 // proof is a MAC of the password. Its key is the session's ID, which no database has: an

@@ -110,7 +110,7 @@ func (i *Invites) make(ctx context.Context, userID string, d draft, now time.Tim
 			continue
 		}
 		if err != nil {
-			return uia.Token{}, told(err, quota)
+			return uia.Token{}, refusal(err, quota)
 		}
 		i.observe(ctx, uia.Event{Kind: uia.EventTokenCreated, Token: uia.Fingerprint(t.Value), By: userID, UsesAllowed: t.UsesAllowed, Expires: t.Expires})
 		return t, nil
@@ -130,8 +130,8 @@ func (q Quota) expires(asked, now time.Time) time.Time {
 	return asked
 }
 
-// told turns an error of the store into the answer for the member.
-func told(err error, q Quota) error {
+// refusal turns an error of the store into the answer for the member.
+func refusal(err error, q Quota) error {
 	const code = "M_RESOURCE_LIMIT_EXCEEDED"
 	refuse := func(status int, e spec.MatrixError) error {
 		return &uia.Error{Status: status, MatrixError: e, Cause: err}

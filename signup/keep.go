@@ -2,10 +2,6 @@ package signup
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -32,24 +28,8 @@ const keepFor = 24 * time.Hour
 // password.
 const keepBlock = 256
 
-func keepKey(secret []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, secret, nil, "github.com/matrix-uia/uia/signup kept", 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
-
 // seal seals what was typed.
 func (h *Handler) seal(ctx context.Context, k kept, now time.Time) (string, error) {
-	keys, err := h.ring.Keys(ctx, now)
-	if err != nil {
-		return "", err
-	}
 	k.Until = now.Add(keepFor).UnixMilli()
 	plain, err := json.Marshal(k)
 	if err != nil {
@@ -58,7 +38,8 @@ func (h *Handler) seal(ctx context.Context, k kept, now time.Time) (string, erro
 	padded := binary.AppendUvarint(nil, uint64(len(plain)))
 	padded = append(padded, plain...)
 	padded = append(padded, make([]byte, keepBlock-len(padded)%keepBlock)...)
-	return base64.RawURLEncoding.EncodeToString(keys[0].Seal(nil, nil, padded, nil)), nil
+	sealed, err := h.box.Seal(ctx, now, padded, nil)
+	return base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
 // unseal returns what was typed; the zero kept if the text is none of ours, or too old.
@@ -67,20 +48,13 @@ func (h *Handler) unseal(ctx context.Context, text string, now time.Time) (k kep
 	if text == "" || decodeErr != nil {
 		return kept{}, nil
 	}
-	keys, err := h.ring.Keys(ctx, now)
-	if err != nil {
+	padded, ok, err := h.box.Open(ctx, now, sealed, nil)
+	if err != nil || !ok {
 		return kept{}, err
 	}
-	for _, key := range keys {
-		padded, err := key.Open(nil, nil, sealed, nil)
-		if err != nil {
-			continue
-		}
-		n, skip := binary.Uvarint(padded)
-		if skip <= 0 || n > uint64(len(padded)-skip) || json.Unmarshal(padded[skip:skip+int(n)], &k) != nil || now.UnixMilli() >= k.Until {
-			return kept{}, nil
-		}
-		return k, nil
+	n, skip := binary.Uvarint(padded)
+	if skip <= 0 || n > uint64(len(padded)-skip) || json.Unmarshal(padded[skip:skip+int(n)], &k) != nil || now.UnixMilli() >= k.Until {
+		return kept{}, nil
 	}
-	return kept{}, nil
+	return k, nil
 }

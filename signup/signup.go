@@ -11,7 +11,6 @@
 package signup
 
 import (
-	"crypto/cipher"
 	"errors"
 	"fmt"
 	"net/http"
@@ -83,7 +82,7 @@ type Options struct {
 // for an invitation that cannot be used, and otherwise what a client of the API would get.
 type Handler struct {
 	Options
-	ring *keyring.Ring[cipher.AEAD]
+	box  keyring.Box // seals what was typed
 	apps []App
 }
 
@@ -124,7 +123,7 @@ func New(o Options) (*Handler, error) {
 	if mistake.IsNil(o.Tokens) && slices.ContainsFunc(o.Registration.Flows, wantsToken) {
 		return nil, errors.New("signup: Options: Tokens is required")
 	}
-	h.ring = keyring.New(keyring.Source(o.Secrets), keepKey)
+	h.box = keyring.NewBox(keyring.Source(o.Secrets), "signup kept")
 	return h, nil
 }
 

@@ -2,11 +2,7 @@ package api
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"time"
@@ -22,9 +18,7 @@ const (
 )
 
 // Pages seal and open the next_token of lists.
-type Pages struct {
-	ring *keyring.Ring[cipher.AEAD]
-}
+type Pages struct{ box keyring.Box }
 
 // NewPages returns pages for lists of this purpose: those of another purpose do not open
 // them. Nil secrets are made up. The error says what is wrong with the secrets.
@@ -32,21 +26,8 @@ func NewPages(ctx context.Context, secrets uia.Secrets, purpose string, now time
 	if secrets == nil {
 		secrets = uia.FixedSecrets([]byte(rand.Text() + rand.Text()))
 	}
-	p := Pages{keyring.New(keyring.Source(secrets), func(secret []byte) (cipher.AEAD, error) { return pageKey(secret, purpose) })}
-	_, err := p.ring.Keys(ctx, now)
-	return p, err
-}
-
-func pageKey(secret []byte, purpose string) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, secret, nil, "github.com/matrix-uia/uia/"+purpose, 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
+	p := Pages{keyring.NewBox(keyring.Source(secrets), purpose)}
+	return p, p.box.Check(ctx, now)
 }
 
 // Seal makes the next_token of a list: where its next page begins. It is good for
@@ -56,11 +37,8 @@ func (p Pages) Seal(ctx context.Context, now time.Time, list string, cursor any)
 	if err != nil {
 		return "", err
 	}
-	keys, err := p.ring.Keys(ctx, now)
-	if err != nil {
-		return "", err
-	}
-	return base64.RawURLEncoding.EncodeToString(keys[0].Seal(nil, nil, plain, []byte(list))), nil
+	sealed, err := p.box.Seal(ctx, now, plain, []byte(list))
+	return base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
 // Open reads the from of a list.
@@ -69,16 +47,11 @@ func (p Pages) Open(ctx context.Context, now time.Time, list, from string, curso
 	if err != nil {
 		return ErrFrom
 	}
-	keys, err := p.ring.Keys(ctx, now)
-	if err != nil {
-		return err
+	plain, ok, err := p.box.Open(ctx, now, sealed, []byte(list))
+	if err == nil && (!ok || json.Unmarshal(plain, cursor) != nil) {
+		err = ErrFrom
 	}
-	for _, key := range keys {
-		if plain, err := key.Open(nil, nil, sealed, []byte(list)); err == nil && json.Unmarshal(plain, cursor) == nil {
-			return nil
-		}
-	}
-	return ErrFrom
+	return err
 }
 
 // ErrFrom refuses a from that is of another list, or of another time.

@@ -52,3 +52,35 @@ func TestKeysAreDerivedOnceForEachSetOfSecrets(t *testing.T) {
 	_, err = ring.Keys(t.Context(), time.Time{})
 	require.ErrorContains(t, err, "there is no secret")
 }
+
+// What is sealed opens for its purpose and its place alone, and for as long as its secret
+// is good.
+func TestBox(t *testing.T) {
+	secrets := [][]byte{secret("a")}
+	source := func(context.Context, time.Time) ([][]byte, error) { return secrets, nil }
+	box, other := keyring.NewBox(source, "one thing"), keyring.NewBox(source, "another")
+	require.NoError(t, box.Check(t.Context(), time.Time{}))
+	sealed, err := box.Seal(t.Context(), time.Time{}, []byte("plain"), []byte("here"))
+	require.NoError(t, err)
+	assert.NotContains(t, string(sealed), "plain")
+	opens := func(b keyring.Box, sealed []byte, place string) bool {
+		t.Helper()
+		plain, ok, err := b.Open(t.Context(), time.Time{}, sealed, []byte(place))
+		require.NoError(t, err)
+		assert.Equal(t, ok, string(plain) == "plain")
+		return ok
+	}
+	assert.True(t, opens(box, sealed, "here"))
+	assert.False(t, opens(box, sealed, "there"))
+	assert.False(t, opens(other, sealed, "here"))
+	assert.False(t, opens(box, sealed[:len(sealed)-1], "here"))
+	assert.False(t, opens(box, nil, "here"))
+	secrets = [][]byte{secret("b"), secret("a")}
+	assert.True(t, opens(box, sealed, "here"))
+	secrets = [][]byte{secret("b")}
+	assert.False(t, opens(box, sealed, "here"))
+	secrets = nil
+	_, _, err = box.Open(t.Context(), time.Time{}, sealed, nil)
+	require.Error(t, err)
+	require.Error(t, box.Check(t.Context(), time.Time{}))
+}
