@@ -118,7 +118,9 @@ func (s *Session) Opening(authType string) string {
 
 // sessionKey returns the Session.Key of the session whose ID has this digest.
 func sessionKey(operation string, digest [sha256.Size]byte) string {
-	return operation + "." + base64.RawURLEncoding.EncodeToString(digest[:])
+	var room [128]byte // on the stack: the key alone is allocated
+	key := append(append(room[:0], operation...), '.')
+	return string(base64.RawURLEncoding.AppendEncode(key, digest[:]))
 }
 
 // setCompleted makes the session show these completions.
