@@ -236,8 +236,8 @@ func (h *handler) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	uia.WriteError(w, r, h.log, fmt.Errorf("admin: %s: %w", r.Method, err))
 }
 
-// told turns an error of a store into the answer for the operator.
-func told(err error) error {
+// refusal turns an error of a store into the answer for the operator.
+func refusal(err error) error {
 	switch {
 	case errors.Is(err, uia.ErrNotFound):
 		return uia.NewError(http.StatusNotFound, spec.NotFound("No such registration token"))

@@ -39,7 +39,7 @@ func (h *handler) create(r *request) (any, error) {
 	d.token.Created, d.token.CreatedBy = r.now.UTC().Truncate(time.Millisecond), r.by
 	tokens, err := h.make(r, d)
 	if err != nil {
-		return nil, told(err)
+		return nil, refusal(err)
 	}
 	for _, t := range tokens {
 		h.observe(r.Context(), uia.Event{

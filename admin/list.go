@@ -50,7 +50,7 @@ func (h *handler) list(r *request) (any, error) {
 	}
 	found, err := h.read(r.Context(), l, r.now)
 	if err != nil {
-		return nil, told(err)
+		return nil, refusal(err)
 	}
 	out := page{Tokens: h.records(found.Tokens, r.now)}
 	if l.Total {

@@ -16,10 +16,10 @@ import (
 // find returns the token that the path names.
 func (h *handler) find(r *request) (uia.Token, error) {
 	if !uia.ValidTokenValue(r.token) {
-		return uia.Token{}, told(uia.ErrNotFound) // a database never sees such a value, which may contain anything
+		return uia.Token{}, refusal(uia.ErrNotFound) // a database never sees such a value, which may contain anything
 	}
 	t, err := h.store.Token(r.Context(), r.token, r.now)
-	return t, told(err)
+	return t, refusal(err)
 }
 
 func (h *handler) show(r *request) (any, error) {
@@ -44,10 +44,10 @@ func (h *handler) qr(r *request) (any, error) {
 
 func (h *handler) remove(r *request) (any, error) {
 	if !uia.ValidTokenValue(r.token) {
-		return nil, told(uia.ErrNotFound)
+		return nil, refusal(uia.ErrNotFound)
 	}
 	if err := h.store.DeleteToken(r.Context(), r.token); err != nil {
-		return nil, told(err)
+		return nil, refusal(err)
 	}
 	h.observe(r.Context(), uia.Event{Kind: uia.EventTokenDeleted, Token: uia.Fingerprint(r.token), By: r.by})
 	return struct{}{}, nil
@@ -73,7 +73,7 @@ func (h *handler) update(r *request) (any, error) {
 	}
 	t, err := h.store.UpdateToken(r.Context(), r.token, p, r.now)
 	if err != nil {
-		return nil, told(err)
+		return nil, refusal(err)
 	}
 	fingerprint := uia.Fingerprint(t.Value)
 	if t.Revoked && !before.Revoked {

@@ -148,7 +148,7 @@ func (h *handler) revokeOf(r *request, store uia.InviteStore, user string, done 
 			h.observe(r.Context(), uia.Event{Kind: uia.EventTokenRevoked, Token: uia.Fingerprint(value), By: r.by})
 		}
 		if err != nil || len(values) < revokedAtOnce {
-			return told(err)
+			return refusal(err)
 		}
 	}
 }

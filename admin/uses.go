@@ -57,7 +57,7 @@ func (h *handler) uses(r *request) (any, error) {
 	}
 	found, err := h.store.ListUses(r.Context(), q)
 	if err != nil {
-		return nil, told(err)
+		return nil, refusal(err)
 	}
 	out := usesPage{Uses: make([]use, len(found.Uses))} // never null
 	for i, u := range found.Uses {

@@ -56,8 +56,8 @@ type Quota struct {
 	// nor expired, nor used up. Zero or less means that the member may not invite.
 	Live int
 	// Daily is how many the member may make within 24 hours, whatever becomes of them.
-	// Zero or less means ten times Live. Without it, somebody who makes and revokes
-	// invitations all the time would fill the store.
+	// Zero or less means ten times Live. It keeps a member who makes and revokes
+	// invitations all the time from filling the store.
 	Daily int
 	// Uses is how many accounts one invitation may be good for. Zero or less means 1.
 	Uses int64

@@ -60,7 +60,7 @@ type page struct {
 	member func(*http.Request) (string, error)
 }
 
-// heading and text are those of every page of this handler.
+// blank is what all pages of this handler begin with.
 func blank() fallback.Page {
 	return fallback.Page{
 		Heading: "Invite others", Text: "Whoever opens the link of an invitation can make an account here. Give it only to people whom you trust.",

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -43,10 +42,10 @@ var commands = map[string]command{
 // tokens is what the commands work with.
 type tokens struct {
 	*config
-	store  *sqlstore.Store
-	stdout io.Writer
-	json   bool
-	now    time.Time
+	store          *sqlstore.Store
+	stdout, stderr io.Writer
+	json           bool
+	now            time.Time
 }
 
 // errUsage marks a mistake on the command line.
@@ -67,7 +66,7 @@ func runToken(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	flags := flag.NewFlagSet("uiagateway token "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	name := flags.String("config", "gateway.yaml", "the `file` of the configuration")
-	t := &tokens{stdout: stdout, now: time.Now()}
+	t := &tokens{stdout: stdout, stderr: stderr, now: time.Now()}
 	flags.BoolVar(&t.json, "json", false, "write JSON: one object for each token, as the administration API has it")
 	do := cmd.flags(flags)
 	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
@@ -249,7 +248,7 @@ func (t *tokens) show(all []uia.Token) error {
 		return nil
 	}
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(os.Stderr, "no tokens")
+		_, err := fmt.Fprintln(t.stderr, "no tokens")
 		return err
 	}
 	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)

@@ -57,9 +57,11 @@ func TestTokens(t *testing.T) {
 
 func TestTokensThatCannotBe(t *testing.T) {
 	sh := shell(t)
-	status, stdout, _ := sh("list", "-json")
-	assert.Equal(t, []any{0, ""}, []any{status, stdout})
-	status, _, stderr := sh("create", "-token", "one")
+	status, stdout, stderr := sh("list", "-json")
+	assert.Equal(t, []any{0, "", ""}, []any{status, stdout, stderr})
+	status, stdout, stderr = sh("list")
+	assert.Equal(t, []any{0, "", "no tokens\n"}, []any{status, stdout, stderr})
+	status, _, stderr = sh("create", "-token", "one")
 	require.Zero(t, status, stderr)
 	for _, row := range []struct {
 		args   []string
