@@ -52,6 +52,8 @@ type InvitedPage struct {
 // whose use it was made. Every use bears the creator of its token in InvitedBy, from the
 // moment at which it is reserved. So nothing needs to be written besides the use, and
 // what spends the use records the inviter. It does not get lost when the token is deleted.
+// A token without a creator invites nobody: its uses count for none of these methods, so
+// that a store can leave them out of its indexes.
 //
 // An account from which there are several spent uses belongs to the one that was spent
 // last: by Changed, then by session, then by token. A session makes one account.
@@ -75,7 +77,7 @@ type InviteStore interface {
 
 	// ListInvited returns a page of the accounts whose inviter is the one in q, newest
 	// first (by Made, then by session in descending order). Uses of deleted tokens are
-	// listed too.
+	// listed too. An empty InvitedBy lists nothing.
 	ListInvited(ctx context.Context, q InvitedQuery) (InvitedPage, error)
 
 	// InviteOf returns the use to which the account of this user belongs, and ErrNotFound

@@ -35,6 +35,9 @@ func (s *Store) dropToken(t *token) {
 // book notes who has invited the account of a use that has been spent. That stays for
 // ever, like the use.
 func (s *Store) book(u *use) {
+	if u.InvitedBy == "" {
+		return
+	}
 	for _, index := range []struct {
 		of  map[string][]*use
 		key string

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/matrix-uia/uia"
@@ -211,7 +210,7 @@ func (c conn) revoke(ctx context.Context, creator string, values []string) (revo
 // belongs, and whether the account invites. The conditions on
 // user_id and invited_by are those of the indexes.
 const listInvited = `SELECT ` + useFields + `,
-		(SELECT o.session || '/' || o.token FROM uia_uses o WHERE o.user_id = u.user_id AND o.user_id <> ''
+		(SELECT o.session || '/' || o.token FROM uia_uses o WHERE o.user_id = u.user_id AND o.user_id <> '' AND o.invited_by <> ''
 			ORDER BY o.changed DESC, o.session DESC, o.token DESC LIMIT 1),
 		(SELECT count(*) FROM (SELECT 1 FROM uia_uses c WHERE c.invited_by = u.user_id AND c.user_id <> '' AND c.invited_by <> '' LIMIT 1) one)
 	FROM (SELECT * FROM uia_uses i WHERE i.invited_by = $1 AND i.user_id <> '' AND i.invited_by <> ''
@@ -235,17 +234,13 @@ func (s *Store) ListInvited(ctx context.Context, q uia.InvitedQuery) (page uia.I
 	if !storable(session) {
 		return page, fmt.Errorf("%w: cursor", uia.ErrInvalid)
 	}
-	if !storable(q.InvitedBy) {
+	if q.InvitedBy == "" || !storable(q.InvitedBy) {
 		return page, nil
-	}
-	query := listInvited
-	if q.InvitedBy == "" { // the accounts of tokens without a creator, for which no index is kept
-		query = strings.Replace(query, " AND i.invited_by <> ''", "", 1)
 	}
 	err = s.read(ctx, func(c conn) error {
 		page = uia.InvitedPage{}
 		examined, last := 0, uia.UseCursor{}
-		return c.each(ctx, query, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
+		return c.each(ctx, listInvited, []any{q.InvitedBy, made, session, limit + 1}, func(row scanner) error {
 			var belongs string
 			var invites int
 			u, err := scanUse(row, &belongs, &invites)
@@ -276,7 +271,7 @@ func (s *Store) InviteOf(ctx context.Context, userID string) (u uia.Use, err err
 	}
 	err = s.read(ctx, func(c conn) error {
 		found := false
-		err := c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE u.user_id = $1 AND u.user_id <> ''
+		err := c.each(ctx, `SELECT `+useFields+` FROM uia_uses u WHERE u.user_id = $1 AND u.user_id <> '' AND u.invited_by <> ''
 			ORDER BY u.changed DESC, u.session DESC, u.token DESC LIMIT 1`, []any{userID}, func(row scanner) (err error) {
 			found = true
 			u, err = scanUse(row)

@@ -97,7 +97,7 @@ func (m *model) revoke(t *modelToken) {
 // belongs returns the use to which an account belongs, nil if there is none.
 func (m *model) belongs(user string) (last *modelUse) {
 	for _, u := range m.uses {
-		if u.State == uia.Spent && u.UserID == user && (last == nil ||
+		if u.State == uia.Spent && u.InvitedBy != "" && u.UserID == user && (last == nil ||
 			cmp.Or(u.Changed.Compare(last.Changed), cmp.Compare(u.Session, last.Session), cmp.Compare(u.Token, last.Token)) > 0) {
 			last = u
 		}

@@ -298,11 +298,31 @@ var inviteMutants = []mutant{
 
 	{"lists accounts in the wrong order", editsInvited(nil, func(_ *broken, _ uia.InvitedQuery, p *uia.InvitedPage) { slices.Reverse(p.Invited) })},
 	{"lists the accounts of inviters who are called alike", editsInvited(func(q *uia.InvitedQuery) { q.InvitedBy = strings.ToLower(q.InvitedBy) }, nil)},
-	{"lists nobody whom nobody has invited", editsInvited(nil, func(_ *broken, q uia.InvitedQuery, p *uia.InvitedPage) {
+	{"lists those whom nobody has invited", editsInvited(nil, func(b *broken, q uia.InvitedQuery, p *uia.InvitedPage) {
 		if q.InvitedBy == "" {
-			*p = uia.InvitedPage{}
+			b.locked(func() {
+				for _, u := range b.uses {
+					if u.State == uia.Spent && u.InvitedBy == "" {
+						p.Invited = append(p.Invited, uia.Invited{Use: u.Use})
+					}
+				}
+			})
 		}
 	})},
+	{"finds the use of an account that nobody has invited", func(b *broken) {
+		b.inviteOf = func(ctx context.Context, user string) (uia.Use, error) {
+			found, err := b.model.InviteOf(ctx, user)
+			if err != uia.ErrNotFound {
+				return found, err
+			}
+			defer b.lock(ctx)()
+			i := slices.IndexFunc(b.uses, func(u *modelUse) bool { return u.State == uia.Spent && u.UserID == user })
+			if i < 0 {
+				return found, err
+			}
+			return b.uses[i].Use, nil
+		}
+	}},
 	{"skips accounts that were made at the time of the cursor", editsInvited(func(q *uia.InvitedQuery) {
 		if q.After != nil {
 			q.After = &uia.UseCursor{Made: q.After.Made}

@@ -5,9 +5,9 @@ UPDATE uia_uses SET invited_by = (SELECT t.created_by FROM uia_tokens t WHERE t.
 	WHERE token_id IN (SELECT t.id FROM uia_tokens t WHERE t.created_by <> '');
 -- Serves the list of the accounts that somebody has invited.
 CREATE INDEX IF NOT EXISTS uia_uses_invited ON uia_uses (invited_by, made, session) WHERE user_id <> '' AND invited_by <> '';
--- Finds the use to which an account belongs, among the few of its user: every registration
--- writes this index, and so it is narrow.
-CREATE INDEX IF NOT EXISTS uia_uses_user ON uia_uses (user_id) WHERE user_id <> '';
+-- Finds the use to which an account belongs, among the few of its user. Uses of tokens
+-- without a creator are in neither index, and cost a registration nothing.
+CREATE INDEX IF NOT EXISTS uia_uses_user ON uia_uses (user_id) WHERE user_id <> '' AND invited_by <> '';
 
 -- Serves the list of the tokens of one creator.
 CREATE INDEX IF NOT EXISTS uia_tokens_creator ON uia_tokens (created_by, created, token);
