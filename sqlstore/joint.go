@@ -42,11 +42,12 @@ func holdAndSave(save func(cond string) string) string {
 
 // holdSaveAndPin takes a use, saves the record and pins the use at once, or changes
 // nothing. If the record has another revision than expected, the use would have the state
-// NULL, which the column does not take: the error undoes the whole statement. The token's
-// row is so written once, and not locked first to be counted when it is known what the use
-// became: that is a tenth of all that a registration costs the database.
+// NULL, which the column does not take; if the session has a use of the token already, the
+// primary key refuses another. Either error undoes the whole statement. So the token's row
+// is written once, and neither locked first nor counted when it is known what the use has
+// become, which would be a tenth of what a registration costs the database.
 func holdSaveAndPin(save func(cond string) string) string {
-	return `WITH took AS (UPDATE uia_tokens SET taken = taken + 1 WHERE ` + freeToken(9) + ` RETURNING id, created_by),
+	return `WITH took AS (UPDATE uia_tokens SET taken = taken + 1 WHERE ` + usableToken(9) + ` RETURNING id, created_by),
 	saved AS (` + save(`EXISTS (SELECT 1 FROM took)`) + ` RETURNING 2)
 	INSERT INTO uia_uses (session, token, token_id, state, stamp, run, user_id, made, changed, invited_by)
 	SELECT $11, $10, id, (SELECT * FROM saved), CAST($12 AS BIGINT), CAST($13 AS BIGINT), '', $9, $12, created_by FROM took`

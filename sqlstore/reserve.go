@@ -106,8 +106,13 @@ var takeTokenPinned = fmt.Sprintf(`UPDATE uia_tokens SET taken = taken + 1 WHERE
 // freeToken is the condition under which a use may be taken. It numbers its parameters
 // like takeTokenAt.
 func freeToken(n int) string {
-	return fmt.Sprintf(`expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed
-		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%[2]d)`, n, n+1, n+2)
+	return usableToken(n) + fmt.Sprintf(`
+		AND NOT EXISTS (SELECT 1 FROM uia_uses o WHERE o.session = $%d AND o.token = $%d)`, n+2, n+1)
+}
+
+// usableToken is freeToken without the part that the session has no use of the token yet.
+func usableToken(n int) string {
+	return fmt.Sprintf(`expires > $%d AND token = $%d AND revoked = 0 AND taken < uses_allowed`, n, n+1)
 }
 
 // takeUse takes a use and inserts its row in one statement. Both tables are changed or
