@@ -61,6 +61,7 @@ func BenchmarkInvitePages(b *testing.B) {
 				{"invited/administrator", invited("@admin:test", nil)},
 				{"invited/administrator-middle", invited("@admin:test", &uia.UseCursor{Made: middle, Session: "register." + tokenAt(manyTokens/2)})},
 				{"tree/administrator/limit=100", tree("@admin:test", 100)},
+				{"tree/administrator/limit=1000", tree("@admin:test", 1000)},
 				{"tree/member/limit=100", tree(member, 100)},
 				{"invite-of", func(b *testing.B) {
 					use, err := s.InviteOf(ctx, member)
